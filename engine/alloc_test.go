@@ -1,0 +1,104 @@
+//go:build !race
+
+package engine
+
+import (
+	"runtime"
+	"testing"
+)
+
+const (
+	smallAnswer  = "HTTP/1.1 200 OK\r\nDate: Mon, 02 Jan 2006 15:04:05 GMT\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\nhello, world"
+	usualRequest = "GET /users/42?page=1 HTTP/1.1\r\nHost: api.example.com\r\nUser-Agent: test/1.0\r\nAccept: */*\r\n" +
+		"Accept-Encoding: gzip, br\r\nCookie: session=0123456789abcdef\r\nX-API-Version: v1\r\n\r\n"
+	postRequest = "POST /users HTTP/1.1\r\nHost: api.example.com\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
+)
+
+// destinationTables is a route behind a header switch and a sticky split, strip_prefix on.
+func destinationTables(target string) string {
+	return publicRoute(target) + `
+[split.canary]
+weights = { origin = 1 }
+sticky  = "cookie:session"
+[switch.version]
+header  = "X-API-Version"
+cases   = { v1 = "canary" }
+default = "origin"
+[[route]]
+name = "users"
+path = "/users/*"
+strip_prefix = true
+auth = ["none"]
+to   = "version"
+`
+}
+
+// TestAllocations holds the hot path to none: a whole exchange, both sockets and the test's own client
+// and origin included.
+func TestAllocations(t *testing.T) {
+	for _, c := range []struct{ name, request string }{
+		{"a GET through switch, split and strip_prefix", usualRequest},
+		{"a small POST, its body sent with the head", postRequest},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g := startGateway(t, destinationTables(rawServer(t, smallAnswer)))
+			client := dial(t, g.address)
+			request := []byte(c.request)
+			answer := make([]byte, responseSize(t, client, request))
+			run := func(n int) {
+				for range n {
+					if err := client.exchange(request, answer); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			run(200)
+			const rounds = 2000
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			run(rounds)
+			runtime.ReadMemStats(&after)
+			if per := float64(after.Mallocs-before.Mallocs) / rounds; per > 0.1 {
+				t.Errorf("%.2f allocations per request", per)
+			}
+		})
+	}
+}
+
+// responseSize makes one exchange and tells how long its answer is: all answers to a request are, but
+// for the request id, the same.
+func responseSize(t testing.TB, client *rawClient, request []byte) int {
+	t.Helper()
+	if _, err := client.Write(request); err != nil {
+		t.Fatal(err)
+	}
+	size := 0
+	for {
+		line, err := client.in.ReadSlice('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		size += len(line)
+		if len(line) == 2 {
+			break
+		}
+	}
+	n, err := client.in.Discard(len("hello, world"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return size + n
+}
+
+func BenchmarkExchange(b *testing.B) {
+	g := startGateway(b, destinationTables(rawServer(b, smallAnswer)))
+	client := dial(b, g.address)
+	request := []byte(usualRequest)
+	answer := make([]byte, responseSize(b, client, request))
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := client.exchange(request, answer); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,270 @@
+package engine
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-gateway/sluice/engine/upstream"
+	"github.com/sluice-gateway/sluice/engine/wire"
+)
+
+// What fasthttp is shown in place of a client's request. It drives the connection and writes the
+// responses; that takes no more than whether the method is HEAD, the version, and whether the
+// connection stays open. The request itself is read by package wire alone, so that there is no
+// second parser that could read it differently, and its body never passes through fasthttp.
+const (
+	shownGet         = "GET / HTTP/1.1\r\nHost: -\r\n\r\n"
+	shownGetClose    = "GET / HTTP/1.1\r\nHost: -\r\nConnection: close\r\n\r\n"
+	shownHead        = "HEAD / HTTP/1.1\r\nHost: -\r\n\r\n"
+	shownHeadClose   = "HEAD / HTTP/1.1\r\nHost: -\r\nConnection: close\r\n\r\n"
+	shownGet10       = "GET / HTTP/1.0\r\nHost: -\r\nConnection: keep-alive\r\n\r\n"
+	shownGet10Close  = "GET / HTTP/1.0\r\nHost: -\r\n\r\n"
+	shownHead10      = "HEAD / HTTP/1.0\r\nHost: -\r\nConnection: keep-alive\r\n\r\n"
+	shownHead10Close = "HEAD / HTTP/1.0\r\nHost: -\r\n\r\n"
+)
+
+const (
+	// lingerTime and lingerBytes bound how long a connection that is closed while its client still
+	// sends stays to read what comes: closing at once would reset it, and the reset can overtake
+	// the answer (RFC 9112 section 9.6).
+	lingerTime  = time.Second
+	lingerBytes = 256 << 10
+)
+
+// phase is what the next read of a connection is for; it decides the deadline.
+type phase uint8
+
+const (
+	phaseIdle phase = iota
+	phaseHead
+	phaseBody
+	phaseTunnel // deadlines are the tunnel's
+)
+
+// conn is one client connection: what fasthttp takes for the socket. Its exchange is used by the
+// connection's goroutine, and by the goroutine that pumps the request's body while that one waits.
+type conn struct {
+	net.Conn          // the stream: TLS, or the socket itself
+	socket   net.Conn // the connection below
+	secure   *tls.Conn
+	engine   *Engine
+	peer     netip.Addr
+	opened   time.Time
+
+	in    *bufio.Reader
+	phase phase
+	shown string // what fasthttp has yet to be shown of the current request
+
+	served        int  // requests so far
+	mustLinger    bool // the client may still be sending
+	writeDeadline time.Time
+	x             *exchange
+
+	leased    atomic.Pointer[upstream.Conn] // of the exchange, for whoever may cut it while we wait
+	gone      atomic.Bool                   // the client left
+	idleSince atomic.Int64                  // Unix nanoseconds; 0 while a request is under way
+	watched   watched
+}
+
+func newConn(e *Engine, socket net.Conn, config *tls.Config) *conn {
+	c := &conn{Conn: socket, socket: socket, engine: e, peer: peerAddress(socket), opened: time.Now()}
+	if config != nil {
+		c.secure = tls.Server(socket, config)
+		c.Conn = c.secure
+	}
+	c.in = e.inputs.acquire(source{c}, e.snapshot.Load().server.maxHeaderBytes)
+	e.conns.add(c)
+	return c
+}
+
+func peerAddress(socket net.Conn) netip.Addr {
+	if tcp, ok := socket.RemoteAddr().(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
+}
+
+// Read is how fasthttp asks for the next request. It returns nothing but what stands for one.
+func (c *conn) Read(p []byte) (int, error) {
+	if c.shown == "" {
+		if err := c.next(); err != nil {
+			return 0, io.EOF
+		}
+	}
+	n := copy(p, c.shown)
+	c.shown = c.shown[n:]
+	return n, nil
+}
+
+// next ends the exchange before, waits for a request and reads its head. An error means that there
+// is nobody to answer.
+func (c *conn) next() error {
+	if err := c.finish(); err != nil {
+		return err
+	}
+	settings := &c.engine.snapshot.Load().server
+	if c.served == 0 && c.secure != nil {
+		if err := c.handshake(settings.headerTimeout); err != nil {
+			return err
+		}
+	}
+	err := c.await(settings)
+	if err != nil && (c.served > 0 || !isTimeout(err)) {
+		return err
+	}
+	c.served++
+	c.x = c.engine.acquireExchange(c)
+	if err == nil {
+		c.phase = phaseHead
+		err = c.x.readHead(c.in, settings.maxHeaderBytes)
+	}
+	if err != nil && !isTimeout(err) && !wire.IsViolation(err) {
+		return err
+	}
+	c.phase = phaseBody
+	c.shown = c.x.open(err)
+	return nil
+}
+
+// await waits for the first byte of a request. A client that never sends one on a new connection
+// has not completed a head in time and is told so; an idle one just goes.
+func (c *conn) await(settings *serverSettings) error {
+	if c.in.Buffered() > 0 {
+		return nil
+	}
+	pause := settings.idleTimeout
+	if c.served == 0 {
+		pause = settings.headerTimeout
+	}
+	c.phase = phaseIdle
+	now := time.Now()
+	if err := c.SetReadDeadline(now.Add(pause)); err != nil {
+		return err
+	}
+	c.idleSince.Store(now.UnixNano())
+	_, err := c.in.Peek(1)
+	c.idleSince.Store(0)
+	return err
+}
+
+func (c *conn) handshake(timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return c.secure.HandshakeContext(ctx)
+}
+
+// finish ends the current exchange. It fails if the connection cannot carry another one.
+func (c *conn) finish() error {
+	if c.x == nil {
+		return nil
+	}
+	reusable := c.x.body.Done()
+	c.engine.releaseExchange(c.x)
+	c.x = nil
+	if !reusable {
+		c.mustLinger = true
+		return errUnread
+	}
+	return nil
+}
+
+// errUnread closes a connection whose request was answered before its body had been read.
+var errUnread = errors.New("engine: request body not read")
+
+// source reads the stream for a connection's buffer, each time with the deadline of its phase.
+type source struct{ c *conn }
+
+func (s source) Read(p []byte) (int, error) {
+	c := s.c
+	switch c.phase {
+	case phaseHead:
+		if err := c.SetReadDeadline(c.x.headDeadline()); err != nil {
+			return 0, err
+		}
+	case phaseBody:
+		if err := c.SetReadDeadline(c.x.bodyDeadline(time.Now())); err != nil {
+			return 0, err
+		}
+		if err := c.x.wanted(); err != nil {
+			return 0, err
+		}
+	}
+	return c.Conn.Read(p)
+}
+
+// Write writes a part of a response. The client must take it within body_idle_timeout; the deadline
+// is moved only when a quarter of that has gone by, for moving it costs more than most writes.
+func (c *conn) Write(p []byte) (int, error) {
+	pause := c.engine.snapshot.Load().server.bodyIdleTimeout
+	now := time.Now()
+	if c.writeDeadline.Sub(now) < pause-pause/4 {
+		c.writeDeadline = now.Add(pause)
+		if err := c.SetWriteDeadline(c.writeDeadline); err != nil {
+			return 0, err
+		}
+	}
+	n, err := c.Conn.Write(p)
+	if err != nil {
+		c.gone.Store(true)
+	}
+	return n, err
+}
+
+// Close ends the connection: at once, or after reading what a client that was answered early still
+// sends.
+func (c *conn) Close() error {
+	_ = c.finish()
+	c.engine.conns.remove(c)
+	if c.mustLinger {
+		c.linger()
+	}
+	err := c.Conn.Close()
+	if c.in != nil {
+		c.engine.inputs.release(c.in)
+		c.in = nil
+	}
+	return err
+}
+
+func (c *conn) linger() {
+	if err := c.CloseWrite(); err != nil {
+		return
+	}
+	if err := c.socket.SetReadDeadline(time.Now().Add(lingerTime)); err != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, c.socket, lingerBytes)
+}
+
+// leave ends the exchange that waits on lease: its client has gone. It may be called from any
+// goroutine.
+func (c *conn) leave(lease *upstream.Conn) {
+	if c.leased.CompareAndSwap(lease, nil) {
+		c.gone.Store(true)
+		_ = lease.Close()
+	}
+}
+
+// abort closes the connection with a reset, so that a response without a length cannot be taken for
+// a whole one.
+func (c *conn) abort() {
+	if tcp, ok := c.socket.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = c.socket.Close()
+}
+
+// CloseWrite tells the client that nothing more will be sent.
+func (c *conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}

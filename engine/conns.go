@@ -1,0 +1,135 @@
+package engine
+
+import (
+	"context"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sluice-gateway/sluice/engine/upstream"
+)
+
+// watchInterval is how soon a client that left is noticed: its exchange is then between one and two
+// intervals old.
+const watchInterval = 100 * time.Millisecond
+
+// conns is every client connection that is open, tunnels included.
+type conns struct {
+	mu    sync.Mutex
+	open  map[*conn]struct{}
+	empty chan struct{} // closed when the last one has gone, once somebody waits for that
+}
+
+// watched is what the watch remembers of a connection from one look to the next. Only the watch
+// uses it.
+type watched struct {
+	raw   syscall.RawConn
+	lease *upstream.Conn
+}
+
+func (s *conns) add(c *conn) {
+	if sc, ok := c.socket.(syscall.Conn); ok {
+		c.watched.raw, _ = sc.SyscallConn()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open == nil {
+		s.open = make(map[*conn]struct{})
+	}
+	s.open[c] = struct{}{}
+}
+
+func (s *conns) remove(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, c)
+	if len(s.open) == 0 && s.empty != nil {
+		close(s.empty)
+		s.empty = nil
+	}
+}
+
+func (s *conns) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.open)
+}
+
+// wait returns when no connection is open, or with ctx.
+func (s *conns) wait(ctx context.Context) error {
+	s.mu.Lock()
+	if len(s.open) == 0 {
+		s.mu.Unlock()
+		return nil
+	}
+	if s.empty == nil {
+		s.empty = make(chan struct{})
+	}
+	empty := s.empty
+	s.mu.Unlock()
+	select {
+	case <-empty:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// closeAll closes every connection, whatever it is doing, and tells how many there were.
+func (s *conns) closeAll() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.open {
+		_ = c.socket.Close()
+	}
+	return len(s.open)
+}
+
+// closeIdle closes the connections on which no request has come for a while: those whose client had
+// nothing to say. A request that has already arrived is not lost: the connection is then not silent.
+func (s *conns) closeIdle(now time.Time, silent time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.open {
+		since := c.idleSince.Load()
+		if since == 0 || now.Sub(time.Unix(0, since)) < silent {
+			continue
+		}
+		if pending(c.watched.raw, unix.POLLIN) == 0 {
+			_ = c.socket.Close()
+		}
+	}
+}
+
+// watch looks for clients that left while their exchange waits for a target, and cuts the exchange.
+// An exchange is looked at from its second interval on, so that quick ones cost nothing.
+func (s *conns) watch() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.open {
+		lease := c.leased.Load()
+		if lease == nil || lease != c.watched.lease {
+			c.watched.lease = lease
+			continue
+		}
+		if pending(c.watched.raw, unix.POLLRDHUP)&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0 {
+			c.leave(lease)
+		}
+	}
+}
+
+// pending asks, without waiting, which events a socket has.
+func pending(raw syscall.RawConn, events int16) (found int16) {
+	if raw == nil {
+		return 0
+	}
+	_ = raw.Control(func(fd uintptr) {
+		fds := [1]unix.PollFd{{Fd: int32(fd), Events: events}} // #nosec G115 -- a descriptor
+		if n, err := unix.Poll(fds[:], 0); err == nil && n > 0 {
+			found = fds[0].Revents
+		}
+	})
+	return found
+}

@@ -1,0 +1,237 @@
+// Package engine is the gateway: it compiles a configuration, listens, and carries every request from
+// a client to a target and back. It is the one room that knows all the others.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/valyala/fasthttp"
+
+	"github.com/sluice-gateway/sluice/engine/config"
+	"github.com/sluice-gateway/sluice/engine/listen"
+	"github.com/sluice-gateway/sluice/engine/telemetry"
+	"github.com/sluice-gateway/sluice/engine/watch"
+)
+
+// Options is what an Engine is made of. All are needed but Sockets.
+type Options struct {
+	Path    string         // of gateway.toml
+	Version string         // of the program, for the status
+	Log     *telemetry.Log // the gateway's own log
+	Random  func() uint64  // uniform over all of uint64, safe for concurrent use
+	Sockets *listen.Set    // those that the process inherited; nil: none
+}
+
+// Engine is a running gateway. Its methods are safe for concurrent use.
+type Engine struct {
+	options  Options
+	log      zerolog.Logger
+	random   func() uint64
+	faults   *faults
+	sockets  *listen.Set
+	server   *fasthttp.Server
+	snapshot atomic.Pointer[snapshot]
+	started  time.Time
+	watcher  *watch.Watcher // nil: the kernel has no watches left
+
+	conns     conns
+	exchanges exchanges
+	inputs    inputs
+	buffers   buffers
+	counters  counters
+	phase     atomic.Int32 // of lifecycle
+
+	reloading    sync.Mutex // one change of the snapshot at a time; guards what follows
+	accepting    map[string]struct{}
+	certificates certificateWatch
+
+	acceptors  sync.WaitGroup
+	background sync.WaitGroup
+	stop       context.CancelFunc
+	drainAsked chan struct{}
+	askDrain   sync.Once
+}
+
+// lifecycle is an Engine's phase. It only ever grows.
+const (
+	phaseStarting int32 = iota
+	phaseServing
+	phaseUnready  // readiness is red, all else goes on
+	phaseDraining // no new connections, no further requests on the ones there are
+)
+
+// New loads and compiles the configuration and opens its sockets. Nothing is accepted before Start.
+// If the configuration is at fault, the error is a config.Faults.
+func New(o Options) (*Engine, error) {
+	e := &Engine{
+		options: o, log: o.Log.Logger(), random: o.Random, faults: newFaults(), sockets: o.Sockets,
+		started: time.Now(), accepting: map[string]struct{}{}, drainAsked: make(chan struct{}),
+	}
+	if e.sockets == nil {
+		e.sockets = &listen.Set{}
+	}
+	e.server = e.newServer()
+	watcher, err := watch.New([]string{o.Path})
+	if err != nil {
+		e.log.Error().Err(err).Msg("the configuration is not watched: reload by SIGHUP")
+	}
+	e.watcher = watcher
+	file, faults := config.Load(o.Path)
+	if file == nil {
+		return nil, faults
+	}
+	snap, faults := compile(file, faults, nil, e.started)
+	if err := faults.Err(); err != nil {
+		return nil, err
+	}
+	if err := o.Log.SetLevel(file.Log.Level); err != nil {
+		return nil, err
+	}
+	e.snapshot.Store(snap)
+	return e, nil
+}
+
+// newServer sets fasthttp up to do no more than drive connections and write responses.
+func (e *Engine) newServer() *fasthttp.Server {
+	return &fasthttp.Server{
+		Handler:                      e.serve,
+		Concurrency:                  maxWorkers,
+		ReadBufferSize:               shownBuffer,
+		WriteBufferSize:              writeBuffer,
+		NoDefaultServerHeader:        true,
+		NoDefaultDate:                true,
+		NoDefaultContentType:         true,
+		DisablePreParseMultipartForm: true,
+		SecureErrorLogMessage:        true,
+		Logger:                       serverLog{e.log},
+		ErrorHandler: func(ctx *fasthttp.RequestCtx, _ error) {
+			ctx.Error("", fasthttp.StatusBadRequest)
+		},
+	}
+}
+
+// Start begins to accept on every address of the configuration. It fails, having accepted nothing, if
+// one of them cannot be listened on.
+func (e *Engine) Start() error {
+	e.reloading.Lock()
+	defer e.reloading.Unlock()
+	opened, err := e.open(e.snapshot.Load())
+	if err != nil {
+		return err
+	}
+	if err := e.sockets.Ready(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	e.stop = cancel
+	e.background.Go(func() { e.watchClients(ctx) })
+	e.background.Go(func() { e.refreshNames(ctx) })
+	if e.watcher != nil {
+		e.background.Go(func() { e.watchFile(ctx) })
+	}
+	e.certificates.follow(e.snapshot.Load().certs, &e.log)
+	e.accept(opened)
+	e.phase.Store(phaseServing)
+	return nil
+}
+
+func (e *Engine) watchClients(ctx context.Context) {
+	ticker := time.NewTicker(watchInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			e.conns.watch()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (e *Engine) refreshNames(ctx context.Context) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case now := <-ticker.C:
+			for _, p := range e.snapshot.Load().pools {
+				p.Refresh(ctx, now)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// watchFile reloads when the configuration file changes.
+func (e *Engine) watchFile(ctx context.Context) {
+	err := e.watcher.Run(ctx, settleTime, func() { _ = e.Reload() })
+	if err != nil {
+		e.log.Error().Err(err).Msg("the configuration is not watched any more: reload by SIGHUP")
+	}
+}
+
+// settleTime is how long the configuration must be at rest before it is read again: editors and
+// deployments write in several steps.
+const settleTime = 200 * time.Millisecond
+
+// Reload loads the configuration again and swaps it in. Whatever can fail comes first: on an error the
+// gateway goes on as it was. The error is a config.Faults if the configuration is at fault. It is
+// logged and counted here, whoever asked.
+func (e *Engine) Reload() error {
+	e.reloading.Lock()
+	defer e.reloading.Unlock()
+	if e.draining() {
+		return ErrDraining
+	}
+	reloadCertificates(e.snapshot.Load().certs, &e.log)
+	err := e.reload()
+	e.counters.reloaded(time.Now(), err)
+	if err != nil {
+		e.log.Error().Err(err).Str("file", e.options.Path).Msg("configuration not changed: the new one has faults")
+		return err
+	}
+	e.log.Info().Str("config", e.snapshot.Load().file.Hash()).Msg("configuration live")
+	return nil
+}
+
+// ErrDraining refuses what makes no sense in a gateway that is shutting down.
+var ErrDraining = errors.New("engine: shutting down")
+
+func (e *Engine) reload() error {
+	last := e.snapshot.Load()
+	file, faults := config.Load(e.options.Path)
+	if file == nil {
+		return faults
+	}
+	snap, faults := compile(file, faults, last, time.Now())
+	if err := faults.Err(); err != nil {
+		return err
+	}
+	opened, err := e.open(snap)
+	if err != nil {
+		return err
+	}
+	if err := e.options.Log.SetLevel(file.Log.Level); err != nil {
+		return fmt.Errorf("BUG: a log level that was accepted: %w", err)
+	}
+	e.snapshot.Store(snap)
+	e.certificates.follow(snap.certs, &e.log)
+	e.accept(opened)
+	e.retain(snap)
+	for name, p := range last.pools {
+		if snap.pools[name] != p {
+			p.CloseIdle()
+		}
+	}
+	return nil
+}
+
+// draining says whether connections are to end with the request under way.
+func (e *Engine) draining() bool { return e.phase.Load() >= phaseDraining }

@@ -1,0 +1,142 @@
+package engine
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/sluice-gateway/sluice/engine/telemetry"
+)
+
+// gateway is an engine that runs in the test's process.
+type gateway struct {
+	*Engine
+	path    string
+	address string
+}
+
+// startGateway runs an engine on a free port with the tables given; %s in them is its address.
+func startGateway(t testing.TB, tables string) *gateway {
+	t.Helper()
+	g := &gateway{path: filepath.Join(t.TempDir(), "gateway.toml"), address: freeAddress(t)}
+	g.write(t, tables)
+	e, err := New(Options{
+		Path: g.path, Version: "test", Random: rand.Uint64, Log: telemetry.NewLog(io.Discard, "json", false),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Start(); err != nil {
+		t.Fatal(err)
+	}
+	g.Engine = e
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		e.Drain(ctx)
+	})
+	return g
+}
+
+func (g *gateway) write(t testing.TB, tables string) {
+	t.Helper()
+	text := fmt.Sprintf("[server]\nlisten = [%q]\n[admin]\nlisten = \"\"\n%s", g.address, tables)
+	if err := os.WriteFile(g.path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// publicRoute is the tables of one upstream and a route that takes everything to it.
+func publicRoute(target string) string {
+	return fmt.Sprintf(`
+[upstream.origin]
+targets = ["http://%s"]
+[[route]]
+name = "all"
+path = "/*"
+auth = ["none"]
+to   = "origin"
+`, target)
+}
+
+// rawServer answers every request head that it reads, on every connection, with the same bytes.
+func rawServer(t testing.TB, answer string) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go answerHeads(c, []byte(answer))
+		}
+	}()
+	return l.Addr().String()
+}
+
+func answerHeads(c net.Conn, answer []byte) {
+	defer c.Close()
+	in := bufio.NewReader(c)
+	for {
+		line, err := in.ReadSlice('\n')
+		if err != nil {
+			return
+		}
+		if len(line) > 2 {
+			continue
+		}
+		if _, err := c.Write(answer); err != nil {
+			return
+		}
+	}
+}
+
+// rawClient is one connection to a gateway.
+type rawClient struct {
+	net.Conn
+	in *bufio.Reader
+}
+
+func dial(t testing.TB, address string) *rawClient {
+	t.Helper()
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	return &rawClient{Conn: c, in: bufio.NewReader(c)}
+}
+
+// exchange sends a request and reads exactly n bytes of the answer into p.
+func (c *rawClient) exchange(request, p []byte) error {
+	if _, err := c.Write(request); err != nil {
+		return err
+	}
+	_, err := io.ReadFull(c.in, p)
+	return err
+}

@@ -1,0 +1,254 @@
+package engine
+
+import (
+	"bufio"
+	"bytes"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-gateway/sluice/engine/upstream"
+	"github.com/sluice-gateway/sluice/engine/wire"
+	"github.com/sluice-gateway/sluice/router"
+)
+
+// exchange is one request and its answer: everything that the request path learns, in one place. It
+// is pooled; reset names every field that must not be seen by the next one. Byte slices point into
+// head or into buffers of its own, and live as long as the exchange.
+type exchange struct {
+	conn   *conn
+	snap   *snapshot
+	start  time.Time // when the head began to arrive
+	served time.Time // when the head was complete: the exchange's own time begins
+
+	head    []byte
+	line    wire.RequestLine
+	fields  []wire.Field
+	framing wire.Framing
+	body    wire.Body
+	broken  error // why the head was refused
+
+	method    []byte
+	host      []byte // as the client named it, port included
+	path      []byte // normalised: what is matched and what is forwarded
+	query     []byte // verbatim, with its "?"
+	client    netip.Addr
+	trusted   bool // the peer is a trusted proxy
+	keepAlive bool
+	upgrade   []byte // the protocol asked for, when the request may be upgraded
+	proceed   bool   // the client waits for 100 Continue
+
+	requestID []byte
+	route     *route
+	captures  router.Captures
+	variant   string // the destination that a split or switch chose; empty when there was no choice
+	pool      *pool
+	target    *upstream.Target
+	attempts  int
+	fault     *Fault // what the gateway answered itself, if it did
+	status    int
+
+	deadline    time.Time // of the whole exchange
+	upstream    *upstream.Conn
+	uploadFault *Fault      // why the request's body could not be carried on
+	halted      atomic.Bool // no more of the request's body is wanted
+	pump        *pump
+
+	out        []byte // what is sent upstream
+	payload    []byte // the request's body, when it is small and had arrived with the head
+	inlined    bool   // payload is all of the body
+	back       []byte // the response's head as the client gets it
+	backSource bytes.Reader
+	backReader *bufio.Reader
+	trailers   []string // what the response announces to follow its body
+	scratch    []byte
+	buffer     []byte // a streamed response passes through it
+	relay      relay
+}
+
+// readHead reads the request and arms its body. What it does not understand is refused by wire.
+func (x *exchange) readHead(in *bufio.Reader, limit int) error {
+	var err error
+	if x.head, err = wire.ReadHead(in, x.head[:0], limit); err != nil {
+		return err
+	}
+	line, block, err := wire.CutStartLine(x.head)
+	if err != nil {
+		return err
+	}
+	if x.line, err = wire.ParseRequestLine(line); err != nil {
+		return err
+	}
+	if x.fields, err = wire.ParseFields(x.fields[:0], block); err != nil {
+		return err
+	}
+	if x.framing, err = wire.RequestFraming(x.line.Minor, x.fields); err != nil {
+		return err
+	}
+	x.body.Reset(in, x.framing)
+	return nil
+}
+
+// open decides from the head, or from why there is none, what fasthttp is shown.
+func (x *exchange) open(broken error) (shown string) {
+	x.served = time.Now()
+	x.broken = broken
+	if broken != nil {
+		x.conn.mustLinger = true
+		return shownGetClose
+	}
+	x.method = x.line.Method
+	x.readConnection()
+	isHead := string(x.method) == "HEAD"
+	switch {
+	case x.line.Minor == 0 && isHead && x.keepAlive:
+		return shownHead10
+	case x.line.Minor == 0 && isHead:
+		return shownHead10Close
+	case x.line.Minor == 0 && x.keepAlive:
+		return shownGet10
+	case x.line.Minor == 0:
+		return shownGet10Close
+	case isHead && x.keepAlive:
+		return shownHead
+	case isHead:
+		return shownHeadClose
+	case x.keepAlive:
+		return shownGet
+	default:
+		return shownGetClose
+	}
+}
+
+// readConnection reads the fields that govern the connection itself.
+func (x *exchange) readConnection() {
+	closes, keeps, upgrades := false, false, false
+	var protocol []byte
+	for _, f := range x.fields {
+		switch {
+		case wire.EqualFold(f.Name, "connection"):
+			closes = closes || wire.HasToken(f.Value, []byte("close"))
+			keeps = keeps || wire.HasToken(f.Value, []byte("keep-alive"))
+			upgrades = upgrades || wire.HasToken(f.Value, []byte("upgrade"))
+		case wire.EqualFold(f.Name, "upgrade"):
+			protocol = f.Value
+		case wire.EqualFold(f.Name, "expect"):
+			x.proceed = x.line.Minor == 1 && x.framing.Kind != wire.NoBody && wire.HasToken(f.Value, []byte("100-continue"))
+		}
+	}
+	x.keepAlive = !closes && (x.line.Minor == 1 || keeps)
+	// Only a request that ends with its head can be followed by another protocol. HTTP/2 is not one
+	// that an upstream may be switched to behind our back.
+	if upgrades && x.line.Minor == 1 && x.framing.Kind == wire.NoBody && wire.Token(protocol) && !wire.EqualFold(protocol, "h2c") {
+		x.upgrade = protocol
+	}
+}
+
+func (x *exchange) headDeadline() time.Time {
+	return x.start.Add(x.conn.engine.snapshot.Load().server.headerTimeout)
+}
+
+// bodyDeadline is when the next read of the request's body gives up.
+func (x *exchange) bodyDeadline(now time.Time) time.Time {
+	return now.Add(x.conn.engine.snapshot.Load().server.bodyIdleTimeout)
+}
+
+// halt stops the reading of the request's body: the read in progress fails and no other begins.
+func (x *exchange) halt() {
+	x.halted.Store(true)
+	_ = x.conn.SetReadDeadline(time.Unix(1, 0))
+}
+
+// wanted fails once the body has been halted; it is asked after each deadline is set, so that a
+// deadline cannot undo a halt.
+func (x *exchange) wanted() error {
+	if x.halted.Load() {
+		return os.ErrDeadlineExceeded
+	}
+	return nil
+}
+
+// hold makes c the connection of the current attempt.
+func (x *exchange) hold(t *upstream.Target, c *upstream.Conn) {
+	x.target, x.upstream = t, c
+	x.conn.leased.Store(c)
+}
+
+// drop ends the lease of the current attempt's connection. It is kept for others only if reusable,
+// and if nobody has cut it meanwhile.
+func (x *exchange) drop(reusable bool) {
+	c := x.upstream
+	if c == nil {
+		return
+	}
+	x.upstream = nil
+	if x.conn.leased.CompareAndSwap(c, nil) && reusable {
+		x.target.Release(c)
+		return
+	}
+	x.target.Discard(c)
+}
+
+// cut closes the upstream connection from outside the connection's goroutine. The lease itself stays
+// with the exchange, which finds the connection broken.
+func (x *exchange) cut() {
+	if c := x.conn.leased.Swap(nil); c != nil {
+		_ = c.Close()
+	}
+}
+
+func (x *exchange) reset() {
+	x.conn, x.snap, x.route, x.pool, x.target, x.upstream, x.pump = nil, nil, nil, nil, nil, nil, nil
+	x.broken, x.fault, x.uploadFault = nil, nil, nil
+	x.line, x.framing = wire.RequestLine{}, wire.Framing{}
+	x.body.Reset(nil, wire.Framing{})
+	x.method, x.host, x.query, x.upgrade = nil, nil, nil, nil
+	x.client, x.trusted, x.keepAlive, x.proceed, x.inlined = netip.Addr{}, false, false, false, false
+	x.variant, x.attempts, x.status = "", 0, 0
+	x.deadline = time.Time{}
+	x.halted.Store(false)
+	x.fields, x.payload, x.trailers = x.fields[:0], x.payload[:0], x.trailers[:0]
+	x.path, x.requestID = x.path[:0], x.requestID[:0]
+}
+
+// exchanges lends exchanges to connections while a request is under way.
+type exchanges struct{ free sync.Pool }
+
+func (e *Engine) acquireExchange(c *conn) *exchange {
+	x, ok := e.exchanges.free.Get().(*exchange)
+	if !ok {
+		x = &exchange{backReader: bufio.NewReaderSize(nil, backBuffer)}
+		x.relay.x = x
+	}
+	x.conn = c
+	x.start = time.Now()
+	if c.served == 1 {
+		x.start = c.opened
+	}
+	return x
+}
+
+func (e *Engine) releaseExchange(x *exchange) {
+	x.stopPump()
+	x.drop(false)
+	x.reset()
+	e.exchanges.free.Put(x)
+}
+
+// inputs lends the buffers that connections read requests through.
+type inputs struct{ free sync.Pool }
+
+func (i *inputs) acquire(s source, size int) *bufio.Reader {
+	if in, ok := i.free.Get().(*bufio.Reader); ok && in.Size() >= size {
+		in.Reset(s)
+		return in
+	}
+	return bufio.NewReaderSize(s, max(size, 4<<10))
+}
+
+func (i *inputs) release(in *bufio.Reader) {
+	in.Reset(nil)
+	i.free.Put(in)
+}

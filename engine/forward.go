@@ -1,0 +1,162 @@
+package engine
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/sluice-gateway/sluice/engine/upstream"
+	"github.com/sluice-gateway/sluice/engine/wire"
+)
+
+// inlineBody is the largest request body that is sent together with the head, and can be sent again.
+const inlineBody = 16 << 10
+
+// forward sends the request to a target of its pool and relays the answer. Its loop is the only one
+// that tries again.
+func (e *Engine) forward(x *exchange, ctx *fasthttp.RequestCtx) *Fault {
+	if err := x.inline(); err != nil {
+		return e.faults.badRequest
+	}
+	var previous *upstream.Target
+	for {
+		x.attempts++
+		target, err := x.pool.Pick(previous)
+		if err == nil {
+			err = e.attempt(x, ctx, target)
+		}
+		if err == nil {
+			return nil
+		}
+		x.stopPump()
+		x.drop(false)
+		fault := e.faultOf(x, err)
+		e.logFailure(x, target, fault, err)
+		if !fault.Retry || x.attempts >= x.pool.attempts || !x.repeatable(err) {
+			return fault
+		}
+		previous = target
+	}
+}
+
+// inline takes the request's body along with its head when all of it has arrived and it is small:
+// the usual case, which then needs no second goroutine and can be repeated.
+func (x *exchange) inline() error {
+	if x.framing.Kind != wire.Length || x.body.Len() > inlineBody || x.body.Len() > int64(x.conn.in.Buffered()) {
+		return nil
+	}
+	n := int(x.body.Len())
+	x.payload = append(x.payload[:0], make([]byte, n)...)
+	if _, err := io.ReadFull(&x.body, x.payload); err != nil {
+		return err
+	}
+	if _, err := x.body.Read(x.scratch[:0:cap(x.scratch)]); err != nil && err != io.EOF {
+		return err
+	}
+	x.inlined = true
+	return nil
+}
+
+// attempt is one exchange with one target: until the response's head is with fasthttp, which relays
+// the rest.
+func (e *Engine) attempt(x *exchange, ctx *fasthttp.RequestCtx, target *upstream.Target) error {
+	c, err := target.Acquire()
+	if err != nil {
+		return err
+	}
+	x.hold(target, c)
+	x.out = x.appendHead(x.out[:0])
+	x.out = append(x.out, x.payload...)
+	timeouts := x.pool.Timeouts()
+	now := time.Now()
+	if err := c.Send(x.out, earlier(now.Add(timeouts.Response), x.deadline)); err != nil {
+		return e.early(x, ctx, err)
+	}
+	headBy := earlier(now.Add(timeouts.Response), x.deadline)
+	if x.framing.Kind != wire.NoBody && !x.inlined {
+		if err := x.startPump(); err != nil {
+			return err
+		}
+		headBy = x.deadline
+	}
+	response, err := c.Receive(x.method, headBy)
+	if err != nil {
+		return err
+	}
+	x.joinPump()
+	return e.respond(x, ctx, response)
+}
+
+// early looks for an answer of a target that stopped reading the request: it may have refused it.
+func (e *Engine) early(x *exchange, ctx *fasthttp.RequestCtx, sendErr error) error {
+	response, err := x.upstream.Receive(x.method, earlier(time.Now().Add(lingerTime), x.deadline))
+	if err != nil {
+		return sendErr
+	}
+	return e.respond(x, ctx, response)
+}
+
+// faultOf finds what a failed attempt means for the client. What the client did comes first, for it
+// can look like the target's doing: a connection cut because the client left was still cut.
+func (e *Engine) faultOf(x *exchange, err error) *Fault {
+	switch {
+	case x.uploadFault != nil:
+		return x.uploadFault
+	case x.conn.gone.Load():
+		return e.faults.clientGone
+	case errors.Is(err, errUnaskedUpgrade):
+		return e.faults.upgrade
+	case errors.Is(err, errBadResponse):
+		return e.faults.malformed
+	default:
+		return e.faults.ofUpstream(err)
+	}
+}
+
+func (e *Engine) logFailure(x *exchange, target *upstream.Target, fault *Fault, err error) {
+	if fault.Blame == BlameClient {
+		return
+	}
+	address := ""
+	if target != nil {
+		address = target.Address()
+	}
+	e.log.Warn().Err(err).Str("request_id", string(x.requestID)).Str("route", x.route.name).
+		Str("upstream", x.pool.Name()).Str("target", address).Int("attempt", x.attempts).
+		Str("reason", fault.Reason).Msg("forwarding failed")
+}
+
+// repeatable says whether the request may be sent once more after err: nothing of it had been sent,
+// or its method is idempotent (RFC 9110 section 9.2.2), all of it is still at hand, no byte of an
+// answer had come; and there is time left.
+func (x *exchange) repeatable(err error) bool {
+	if x.conn.gone.Load() || x.halted.Load() || !x.deadline.IsZero() && !time.Now().Before(x.deadline) {
+		return false
+	}
+	var e *upstream.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	if e.Phase == upstream.PhaseConnect {
+		return true
+	}
+	return idempotent(x.method) && !e.Answered && (x.framing.Kind == wire.NoBody || x.inlined)
+}
+
+func idempotent(method []byte) bool {
+	switch string(method) {
+	case "GET", "HEAD", "OPTIONS", "PUT", "DELETE":
+		return true
+	}
+	return false
+}
+
+// earlier is the earlier of two deadlines; a zero one means none.
+func earlier(a, b time.Time) time.Time {
+	if b.IsZero() || !a.IsZero() && a.Before(b) {
+		return a
+	}
+	return b
+}

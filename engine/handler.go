@@ -1,0 +1,134 @@
+package engine
+
+import (
+	"fmt"
+	"io"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/sluice-gateway/sluice/engine/wire"
+	"github.com/sluice-gateway/sluice/router"
+)
+
+// serve answers one request. It runs on the connection's goroutine.
+func (e *Engine) serve(ctx *fasthttp.RequestCtx) {
+	c, ok := ctx.Conn().(*conn)
+	if !ok || c.x == nil {
+		panic("BUG: a request that no connection read")
+	}
+	x := c.x
+	x.snap = e.snapshot.Load()
+	x.identify()
+	defer e.recovered(x, ctx)
+	if fault := e.handle(x, ctx); fault != nil {
+		x.answer(ctx, fault)
+	}
+	x.settle(ctx)
+	e.counters.count(x.status)
+}
+
+// handle is the way of a request, top to bottom.
+func (e *Engine) handle(x *exchange, ctx *fasthttp.RequestCtx) *Fault {
+	if x.broken != nil {
+		return e.faults.ofHead(x.broken)
+	}
+	if fault := x.parse(); fault != nil {
+		return fault
+	}
+	x.locate()
+
+	index, outcome := x.snap.table.Match(x.method, x.host, x.path, &x.captures)
+	switch outcome {
+	case router.NotFound:
+		return e.faults.noRoute
+	case router.MethodNotAllowed:
+		return e.faults.method
+	}
+	x.route = x.snap.routes[index]
+	if x.route.timeout > 0 {
+		x.deadline = x.served.Add(x.route.timeout)
+	}
+	if x.framing.Kind == wire.Length && x.route.tooLarge(x.framing.Length) {
+		return e.faults.tooLarge
+	}
+
+	destination, fault := x.choose(x.route.to)
+	if fault != nil {
+		return fault
+	}
+	x.pool = destination.pool
+	return e.forward(x, ctx)
+}
+
+// recovered turns a panic into an answer, so that one request cannot stop the process. Whatever the
+// exchange was doing is abandoned, with its connections.
+func (e *Engine) recovered(x *exchange, ctx *fasthttp.RequestCtx) {
+	r := recover()
+	if r == nil {
+		return
+	}
+	e.log.Error().Str("request_id", string(x.requestID)).Str("panic", fmt.Sprint(r)).
+		Bytes("stack", debug.Stack()).Msg("request handling panicked")
+	x.stopPump()
+	x.drop(false)
+	x.answer(ctx, e.faults.internal)
+	ctx.Response.SetConnectionClose()
+	x.conn.mustLinger = true
+}
+
+// answer writes a fault as the response.
+func (x *exchange) answer(ctx *fasthttp.RequestCtx, f *Fault) {
+	x.fault, x.status = f, f.Status
+	x.scratch = f.appendProblem(x.scratch[:0], x.requestID)
+
+	head := x.back[:0]
+	head = appendStatusLine(head, f.Status, []byte(statusTitle(f.Status)))
+	head = append(head, "Content-Type: application/problem+json\r\nCache-Control: no-store\r\n"...)
+	if f == x.conn.engine.faults.method {
+		head = append(head, "Allow: "...)
+		head = x.snap.table.AppendAllow(head, x.host, x.path)
+		head = append(head, "\r\n"...)
+	}
+	if f.Status == 503 {
+		head = append(head, "Retry-After: 1\r\n"...)
+	}
+	head = x.appendRequestID(head)
+	head = appendDate(head, time.Now())
+	head = append(head, "Content-Length: "...)
+	head = strconv.AppendInt(head, int64(len(x.scratch)), 10)
+	x.back = append(head, "\r\n\r\n"...)
+	if err := x.setHead(ctx); err != nil {
+		panic("BUG: an answer of our own that does not parse: " + err.Error())
+	}
+	ctx.Response.SetBodyRaw(x.scratch)
+}
+
+// settle decides, before the response's head is written, whether the connection can carry another
+// request.
+func (x *exchange) settle(ctx *fasthttp.RequestCtx) {
+	if ctx.Hijacked() {
+		return
+	}
+	if x.pump == nil && x.broken == nil {
+		x.discardBuffered()
+	}
+	switch {
+	case x.broken != nil, x.pump != nil, !x.body.Done():
+		x.conn.mustLinger = true
+		ctx.Response.SetConnectionClose()
+	case x.conn.engine.draining():
+		ctx.Response.SetConnectionClose()
+	}
+}
+
+// discardBuffered reads the rest of a request's body that nobody wanted, if it has already arrived
+// and so costs no waiting.
+func (x *exchange) discardBuffered() {
+	if x.body.Done() || x.proceed || x.framing.Kind != wire.Length || x.body.Len() > int64(x.conn.in.Buffered()) {
+		return
+	}
+	_, _ = io.Copy(io.Discard, &x.body)
+}

@@ -1,0 +1,182 @@
+package engine
+
+import (
+	"errors"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/sluice-gateway/sluice/engine/upstream"
+	"github.com/sluice-gateway/sluice/engine/wire"
+)
+
+const (
+	pumpBuffer = 32 << 10
+	// chunkRoom is what a chunk's size line and its end take beside the data.
+	chunkRoom = len("ffffffff\r\n") + len("\r\n")
+)
+
+// pump carries a request's body to the target while the connection's goroutine waits for the answer,
+// so that an answer that comes before the body's end is not missed. It owns the reading of the
+// client and the writing to the target until done is closed.
+type pump struct {
+	x        *exchange
+	upstream *upstream.Conn
+	done     chan struct{}
+	complete bool   // the whole body was sent; valid once done is closed
+	fault    *Fault // the client's doing that ended it; valid once done is closed
+	sent     int64
+	chunked  bool
+	buffer   []byte
+}
+
+// startPump begins to carry the body, first telling a client that waits for it to go on.
+func (x *exchange) startPump() error {
+	if x.proceed && x.conn.in.Buffered() == 0 {
+		if _, err := x.conn.Write([]byte("HTTP/1.1 100 Continue\r\n\r\n")); err != nil {
+			return err
+		}
+	}
+	x.proceed = false
+	p := &pump{
+		x: x, upstream: x.upstream, done: make(chan struct{}),
+		chunked: x.framing.Kind == wire.Chunked, buffer: x.conn.engine.buffers.acquire(),
+	}
+	x.pump = p
+	go p.run()
+	return nil
+}
+
+// joinPump lets go of a pump that has done its work.
+func (x *exchange) joinPump() {
+	if x.pump == nil {
+		return
+	}
+	select {
+	case <-x.pump.done:
+		x.endPump()
+	default:
+	}
+}
+
+// stopPump ends a pump that is still at work: the target has answered, or there is no target left.
+// Neither connection can be used again, for the request is half sent and half read.
+func (x *exchange) stopPump() {
+	if x.pump == nil {
+		return
+	}
+	select {
+	case <-x.pump.done:
+	default:
+		x.halt()
+		x.cut()
+		<-x.pump.done
+	}
+	x.endPump()
+}
+
+func (x *exchange) endPump() {
+	if !x.pump.complete {
+		x.halted.Store(true)
+		x.uploadFault = x.pump.fault
+	}
+	x.pump = nil
+}
+
+func (p *pump) run() {
+	defer close(p.done)
+	defer p.x.conn.engine.buffers.release(p.buffer)
+	for {
+		n, err := p.x.body.Read(p.space())
+		if n > 0 {
+			p.sent += int64(n)
+			if p.x.route.tooLarge(p.sent) {
+				p.fail(p.x.conn.engine.faults.tooLarge)
+				return
+			}
+			if !p.send(n) {
+				return
+			}
+		}
+		if err == io.EOF {
+			p.finish()
+			return
+		}
+		if err != nil {
+			p.fail(p.faultOf(err))
+			return
+		}
+	}
+}
+
+// space is where data is read to: behind the room for a chunk's size line, if there is one.
+func (p *pump) space() []byte {
+	if !p.chunked {
+		return p.buffer
+	}
+	return p.buffer[chunkRoom-2 : len(p.buffer)-2]
+}
+
+// send writes the n bytes read into space. A target that takes no more may have answered: the
+// connection stays, for the answer to be read, within the time an answer may take.
+func (p *pump) send(n int) bool {
+	data := p.buffer[:n]
+	if p.chunked {
+		size := strconv.AppendInt(make([]byte, 0, chunkRoom), int64(n), 16)
+		start := chunkRoom - 2 - len(size) - 2
+		copy(p.buffer[start:], size)
+		copy(p.buffer[start+len(size):], "\r\n")
+		end := chunkRoom - 2 + n
+		copy(p.buffer[end:], "\r\n")
+		data = p.buffer[start : end+2]
+	}
+	timeouts := p.x.pool.Timeouts()
+	if err := p.upstream.Send(data, time.Now().Add(timeouts.Idle)); err != nil {
+		p.upstream.HeadBy(time.Now().Add(timeouts.Response))
+		return false
+	}
+	return true
+}
+
+// finish completes the body. Only here is a last chunk ever written.
+func (p *pump) finish() {
+	timeouts := p.x.pool.Timeouts()
+	if p.chunked {
+		end := append(p.buffer[:0], "0\r\n"...)
+		for _, f := range p.x.body.Trailers() {
+			if p.x.trailerPasses(f.Name) {
+				end = appendField(end, f.Name, f.Value)
+			}
+		}
+		end = append(end, "\r\n"...)
+		if err := p.upstream.Send(end, time.Now().Add(timeouts.Idle)); err != nil {
+			p.upstream.HeadBy(time.Now().Add(timeouts.Response))
+			return
+		}
+	}
+	p.complete = true
+	p.upstream.HeadBy(earlier(time.Now().Add(timeouts.Response), p.x.deadline))
+}
+
+// fail ends the exchange because of what the client did: the target's connection is closed in the
+// middle of the body, so that a request cut short is never taken for a whole one.
+func (p *pump) fail(f *Fault) {
+	p.fault = f
+	p.x.cut()
+}
+
+func (p *pump) faultOf(err error) *Fault {
+	f := p.x.conn.engine.faults
+	switch {
+	case p.x.halted.Load():
+		return nil
+	case wire.IsViolation(err):
+		return f.badRequest
+	case isTimeout(err):
+		return f.timeout
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return f.clientGone
+	default:
+		return f.clientGone
+	}
+}

@@ -1,0 +1,96 @@
+package engine
+
+import (
+	"iter"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/sluice-gateway/sluice/engine/config"
+	"github.com/sluice-gateway/sluice/engine/upstream"
+	"github.com/sluice-gateway/sluice/router"
+)
+
+// snapshot is a configuration, compiled: immutable, and all that a request needs. A reload stores
+// another one; exchanges under way keep theirs. What outlives a snapshot hangs from it by pointer and
+// is handed on if its part of the configuration has not changed: the pools of upstreams, with their
+// connections, and the certificates. Client connections, tunnels and sockets belong to the Engine.
+type snapshot struct {
+	file      *config.File
+	loaded    time.Time
+	server    serverSettings
+	headers   headerTable // of requests
+	responses headerTable
+	table     *router.Table
+	routes    []*route // by the table's indices
+	pools     map[string]*pool
+	certs     *certificates // nil: no TLS
+}
+
+// serverSettings is [server], as connections and requests use it.
+type serverSettings struct {
+	headerTimeout   time.Duration
+	bodyIdleTimeout time.Duration
+	idleTimeout     time.Duration
+	maxHeaderBytes  int
+	maxConnections  int
+	trustedProxies  []netip.Prefix
+	ipv6Prefix      int
+	slashes         router.SlashPolicy
+	requestIDHeader string
+	requestIDLower  string
+}
+
+func (s *serverSettings) trusts(a netip.Addr) bool {
+	if !a.IsValid() {
+		return false
+	}
+	for _, p := range s.trustedProxies {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// route is a [[route]]: what happens to the requests that its pattern takes.
+type route struct {
+	name         string
+	to           *destination
+	strip        bool
+	rewrite      *router.Rewrite
+	timeout      time.Duration
+	maxBody      int64 // 0: no limit
+	requestDrop  headerTable
+	requestSet   []byte // whole field lines
+	responseDrop headerTable
+	responseSet  []byte
+}
+
+func (r *route) tooLarge(n int64) bool { return r.maxBody > 0 && n > r.maxBody }
+
+// pool is an upstream's targets with what the engine adds to them.
+type pool struct {
+	*upstream.Pool
+	host     string // Host sent to the targets; empty: the client's
+	attempts int    // tries in all
+	source   poolSource
+}
+
+// poolSource is what a pool was built from. A reload keeps the pool while it is the same.
+type poolSource struct {
+	config *config.Upstream
+	files  string // digest of the files that config names
+}
+
+// sortedPools iterates over the pools in the order of their names.
+func (s *snapshot) sortedPools() iter.Seq2[string, *pool] {
+	return func(yield func(string, *pool) bool) {
+		for _, name := range slices.Sorted(maps.Keys(s.pools)) {
+			if !yield(name, s.pools[name]) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,151 @@
+package engine
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-gateway/sluice/engine/config"
+)
+
+// Status is a picture of the engine at one moment.
+type Status struct {
+	Version      string               `json:"version"`
+	State        string               `json:"state"` // starting, serving, unready or draining
+	Config       ConfigStatus         `json:"config"`
+	Started      time.Time            `json:"started"`
+	Uptime       float64              `json:"uptime_seconds"`
+	Connections  int                  `json:"connections"`
+	Requests     uint64               `json:"requests"`
+	Responses    map[string]uint64    `json:"responses"` // by class, such as 2xx
+	Routes       []RouteStatus        `json:"routes"`
+	Upstreams    []UpstreamStatus     `json:"upstreams"`
+	Certificates map[string]time.Time `json:"certificates,omitempty"` // when each name's ends
+}
+
+// ConfigStatus tells which configuration is live and how the attempts to change it went.
+type ConfigStatus struct {
+	Path        string     `json:"path"`
+	Hash        string     `json:"hash"`
+	Loaded      time.Time  `json:"loaded"`
+	Reloads     uint64     `json:"reloads"`
+	Failures    uint64     `json:"reload_failures"`
+	LastFailure *time.Time `json:"last_failure,omitempty"`
+	LastError   string     `json:"last_error,omitempty"`
+}
+
+// RouteStatus is a route as configured.
+type RouteStatus struct {
+	Name    string   `json:"name"`
+	Hosts   []string `json:"hosts,omitempty"`
+	Methods []string `json:"methods,omitempty"`
+	Path    string   `json:"path"`
+	Auth    []string `json:"auth"`
+	To      string   `json:"to"`
+}
+
+// UpstreamStatus is an upstream and its targets.
+type UpstreamStatus struct {
+	Name    string         `json:"name"`
+	Targets []TargetStatus `json:"targets"`
+}
+
+// TargetStatus is a target and its connections.
+type TargetStatus struct {
+	Address     string `json:"address"`
+	TLS         bool   `json:"tls"`
+	Weight      int    `json:"weight"`
+	Connections int    `json:"connections"`
+	Idle        int    `json:"idle"`
+}
+
+// counters is what the engine counts, for its status.
+type counters struct {
+	classes [6]atomic.Uint64 // by the status's first digit; 0 for what had none
+
+	mu      sync.Mutex
+	reloads ConfigStatus
+}
+
+func (c *counters) count(status int) {
+	if class := status / 100; class > 0 && class < len(c.classes) {
+		c.classes[class].Add(1)
+		return
+	}
+	c.classes[0].Add(1)
+}
+
+func (c *counters) reloaded(now time.Time, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil {
+		c.reloads.Reloads++
+		return
+	}
+	c.reloads.Failures++
+	c.reloads.LastFailure = &now
+	c.reloads.LastError = err.Error()
+}
+
+// Ready says whether the engine wants new requests; if not, why.
+func (e *Engine) Ready() (ready bool, state string) {
+	state = [...]string{"starting", "serving", "unready", "draining"}[e.phase.Load()]
+	return e.phase.Load() == phaseServing, state
+}
+
+// Admin is the live [admin] table.
+func (e *Engine) Admin() config.Admin { return e.snapshot.Load().file.Admin }
+
+// Status describes the engine at now.
+func (e *Engine) Status(now time.Time) Status {
+	snap := e.snapshot.Load()
+	_, state := e.Ready()
+	s := Status{
+		Version: e.options.Version, State: state, Started: e.started, Uptime: now.Sub(e.started).Seconds(),
+		Connections: e.conns.count(), Responses: map[string]uint64{}, Config: e.configStatus(snap),
+		Routes: routeStatuses(snap.file), Upstreams: snap.upstreamStatuses(),
+	}
+	for class := range e.counters.classes {
+		n := e.counters.classes[class].Load()
+		s.Requests += n
+		if class > 0 {
+			s.Responses[string(rune('0'+class))+"xx"] = n
+		}
+	}
+	if snap.certs != nil {
+		s.Certificates = snap.certs.NotAfter()
+	}
+	return s
+}
+
+func (e *Engine) configStatus(snap *snapshot) ConfigStatus {
+	e.counters.mu.Lock()
+	defer e.counters.mu.Unlock()
+	c := e.counters.reloads
+	c.Path, c.Hash, c.Loaded = e.options.Path, snap.file.Hash(), snap.loaded
+	return c
+}
+
+func routeStatuses(f *config.File) []RouteStatus {
+	routes := make([]RouteStatus, len(f.Route))
+	for i, r := range f.Route {
+		routes[i] = RouteStatus{Name: r.Name, Hosts: r.Hosts, Methods: r.Methods, Path: r.Path, Auth: r.Auth, To: r.To}
+	}
+	return routes
+}
+
+func (s *snapshot) upstreamStatuses() []UpstreamStatus {
+	all := []UpstreamStatus{}
+	for name, p := range s.sortedPools() {
+		u := UpstreamStatus{Name: name}
+		for i, t := range p.Targets() {
+			open, idle := t.Connections()
+			u.Targets = append(u.Targets, TargetStatus{
+				Address: t.Address(), TLS: t.TLS(), Weight: s.file.Upstream[name].Targets[i].Weight,
+				Connections: open, Idle: idle,
+			})
+		}
+		all = append(all, u)
+	}
+	return all
+}

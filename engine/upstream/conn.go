@@ -1,0 +1,270 @@
+package upstream
+
+import (
+	"bufio"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sluice-gateway/sluice/engine/wire"
+)
+
+const (
+	// readBuffer bounds a response's head as well: 16 KiB, as much as a request's by default.
+	readBuffer = 16 << 10
+	// maxInterim bounds the 1xx responses before a final one.
+	maxInterim = 16
+)
+
+// Conn is one connection to a target. Between Acquire and Release it belongs to one exchange, whose
+// goroutines may read and write it at the same time, as with any net.Conn.
+type Conn struct {
+	net.Conn          // the stream: TLS, or the socket itself
+	socket   net.Conn // the TCP connection below
+	remote   string   // ip:port
+	lease    any
+	readers  *readers
+
+	exchanges int
+	reader    *bufio.Reader // borrowed while leased, so that idle connections hold no buffer
+	head      []byte
+	response  Response
+
+	mu      sync.Mutex
+	headBy  time.Time // set by HeadBy
+	arrived bool      // the head has come: HeadBy is too late
+
+	idle  time.Duration // longest pause between two reads; 0: the deadline set by Receive holds
+	limit time.Time     // no read may last longer than this; zero: none
+
+	raw   syscall.RawConn
+	look  func(fd uintptr) // sets quiet; made once, so that a look does not allocate
+	poll  [1]unix.PollFd
+	quiet bool // nothing to read, not closed
+}
+
+// Response is the head of a target's answer, and its body. It is valid until the lease ends.
+type Response struct {
+	Status  wire.StatusLine
+	Fields  []wire.Field
+	Framing wire.Framing
+	Body    wire.Body
+
+	persistent bool
+}
+
+func newConn(stream, socket net.Conn, remote string, buffers *readers) *Conn {
+	c := &Conn{Conn: stream, socket: socket, remote: remote, readers: buffers}
+	sc, ok := socket.(syscall.Conn)
+	if !ok {
+		return c
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return c
+	}
+	c.raw = raw
+	c.look = func(fd uintptr) {
+		c.poll = [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN | unix.POLLRDHUP}} // #nosec G115 -- a descriptor
+		n, err := unix.Poll(c.poll[:], 0)
+		c.quiet = err == nil && n == 0
+	}
+	return c
+}
+
+// clean says whether an idle connection is open and silent. Bytes that nobody asked for would
+// become the answer to the next request (response-queue poisoning).
+func (c *Conn) clean() bool {
+	if c.raw == nil {
+		return false
+	}
+	c.quiet = false
+	return c.raw.Control(c.look) == nil && c.quiet
+}
+
+// Read reads from the stream, waiting no longer than the pause allowed.
+func (c *Conn) Read(p []byte) (int, error) {
+	if c.idle > 0 {
+		deadline := time.Now().Add(c.idle)
+		if !c.limit.IsZero() && c.limit.Before(deadline) {
+			deadline = c.limit
+		}
+		if err := c.Conn.SetReadDeadline(deadline); err != nil {
+			return 0, err
+		}
+	}
+	return c.Conn.Read(p)
+}
+
+// Remote is the address of the peer, as ip:port.
+func (c *Conn) Remote() string { return c.remote }
+
+// Reused says whether the connection has carried an exchange before this one.
+func (c *Conn) Reused() bool { return c.exchanges > 0 }
+
+// Send writes p whole before deadline; a zero deadline means none.
+func (c *Conn) Send(p []byte, deadline time.Time) error {
+	if err := c.SetWriteDeadline(deadline); err != nil {
+		return &Error{Phase: PhaseSend, Err: err}
+	}
+	if _, err := c.Conn.Write(p); err != nil {
+		return &Error{Phase: PhaseSend, Err: err}
+	}
+	return nil
+}
+
+// Receive reads the head of the final response to a request of this method, passing over interim
+// ones, and arms the body. The head must be complete by deadline; zero means no deadline.
+func (c *Conn) Receive(method []byte, deadline time.Time) (*Response, error) {
+	if c.reader == nil {
+		c.reader = c.readers.acquire(c)
+	}
+	c.idle = 0
+	if err := c.await(deadline); err != nil {
+		return nil, &Error{Phase: PhaseHead, Err: err}
+	}
+	for range maxInterim {
+		final, err := c.receiveHead(method)
+		if err != nil {
+			c.arrive()
+			return nil, &Error{Phase: PhaseHead, Err: err, Answered: len(c.head) > 0 || c.reader.Buffered() > 0}
+		}
+		if final {
+			c.arrive()
+			return &c.response, nil
+		}
+	}
+	c.arrive()
+	return nil, &Error{Phase: PhaseHead, Err: errInterim, Answered: true}
+}
+
+// HeadBy sets the deadline of the Receive in progress, or of the next one, from the goroutine that
+// sends the request. After the head has come it does nothing.
+func (c *Conn) HeadBy(deadline time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.arrived {
+		return
+	}
+	c.headBy = deadline
+	_ = c.SetReadDeadline(deadline)
+}
+
+func (c *Conn) await(deadline time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.headBy.IsZero() {
+		deadline = c.headBy
+	}
+	return c.SetReadDeadline(deadline)
+}
+
+func (c *Conn) arrive() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.arrived = true
+}
+
+// Response is the last one received.
+func (c *Conn) Response() *Response { return &c.response }
+
+func (c *Conn) receiveHead(method []byte) (final bool, err error) {
+	r := &c.response
+	c.head, err = wire.ReadHead(c.reader, c.head[:0], readBuffer)
+	if err != nil {
+		return false, err
+	}
+	line, block, err := wire.CutStartLine(c.head)
+	if err != nil {
+		return false, err
+	}
+	if r.Status, err = wire.ParseStatusLine(line); err != nil {
+		return false, err
+	}
+	if r.Fields, err = wire.ParseFields(r.Fields[:0], block); err != nil {
+		return false, err
+	}
+	if r.Framing, err = wire.ResponseFraming(method, r.Status.Code, r.Status.Minor, r.Fields); err != nil {
+		return false, err
+	}
+	if r.Status.Code < 200 && r.Status.Code != 101 {
+		return false, nil
+	}
+	r.persistent = persistent(r)
+	r.Body.Reset(c.reader, r.Framing)
+	return true, nil
+}
+
+// Stream lets the body be read with at most idle between two reads, and all of it by limit; a zero
+// value of either means none.
+func (c *Conn) Stream(idle time.Duration, limit time.Time) error {
+	c.idle, c.limit = idle, limit
+	if idle > 0 {
+		return nil
+	}
+	return c.SetReadDeadline(limit)
+}
+
+// Whole says whether all of the response's body has already arrived, so that reading it cannot block.
+func (c *Conn) Whole() bool {
+	switch c.response.Framing.Kind {
+	case wire.NoBody:
+		return true
+	case wire.Length:
+		return c.response.Body.Len() <= int64(c.reader.Buffered())
+	default:
+		return false
+	}
+}
+
+// Reusable says whether the response ended cleanly and the connection may carry another exchange,
+// given that the whole request was sent.
+func (c *Conn) Reusable() bool {
+	return c.response.persistent && c.response.Body.Done() && c.reader != nil && c.reader.Buffered() == 0
+}
+
+// Unread is a reader of what follows the response's head: the far side of an upgraded connection.
+func (c *Conn) Unread() *bufio.Reader { return c.reader }
+
+// CloseWrite tells the target that nothing more will be sent.
+func (c *Conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return c.Close()
+}
+
+func (c *Conn) reset() {
+	c.exchanges++
+	c.headBy, c.arrived = time.Time{}, false
+	c.head = c.head[:0]
+	c.idle, c.limit = 0, time.Time{}
+	c.response.persistent = false
+	if c.reader != nil {
+		c.readers.release(c.reader)
+		c.reader = nil
+	}
+}
+
+func (c *Conn) take() any {
+	l := c.lease
+	c.lease = nil
+	return l
+}
+
+func persistent(r *Response) bool {
+	keep := r.Status.Minor == 1
+	for _, f := range r.Fields {
+		if !wire.EqualFold(f.Name, "connection") {
+			continue
+		}
+		if wire.HasToken(f.Value, []byte("close")) {
+			return false
+		}
+		keep = keep || wire.HasToken(f.Value, []byte("keep-alive"))
+	}
+	return keep && r.Framing.Kind != wire.UntilClose && r.Status.Code != 101
+}
