@@ -97,9 +97,7 @@ func (e *Engine) retain(snap *snapshot) {
 	for _, a := range addresses(snap.file) {
 		names, keys = append(names, a.name), append(keys, a.key())
 	}
-	if admin := snap.file.Admin.Listen; admin != "" {
-		names = append(names, admin)
-	}
+	names = append(names, e.adminAddress)
 	for key := range e.accepting {
 		if !slices.Contains(keys, key) {
 			delete(e.accepting, key)

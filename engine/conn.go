@@ -34,8 +34,8 @@ const (
 	// lingerTime and lingerBytes bound how long a connection that is closed while its client still
 	// sends stays to read what comes: closing at once would reset it, and the reset can overtake
 	// the answer (RFC 9112 section 9.6).
-	lingerTime  = time.Second
-	lingerBytes = 256 << 10
+	lingerTime  = 2 * time.Second
+	lingerBytes = 64 << 20
 )
 
 // phase is what the next read of a connection is for; it decides the deadline.

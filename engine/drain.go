@@ -72,11 +72,7 @@ func (e *Engine) closeListeners() {
 		return
 	}
 	e.phase.Store(phaseDraining)
-	var keep []string
-	if admin := e.snapshot.Load().file.Admin.Listen; admin != "" {
-		keep = append(keep, admin)
-	}
-	if err := e.sockets.Retain(keep); err != nil {
+	if err := e.sockets.Retain([]string{e.adminAddress}); err != nil {
 		e.log.Warn().Err(err).Msg("a socket's file stays behind")
 	}
 }

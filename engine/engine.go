@@ -38,7 +38,10 @@ type Engine struct {
 	server   *fasthttp.Server
 	snapshot atomic.Pointer[snapshot]
 	started  time.Time
-	watcher  *watch.Watcher // nil: the kernel has no watches left
+	// adminAddress is the socket of [admin], which the engine keeps open but does not serve. It is the
+	// one of the start: whoever serves it does not move.
+	adminAddress string
+	watcher      *watch.Watcher // nil: the kernel has no watches left
 
 	conns     conns
 	exchanges exchanges
@@ -93,6 +96,7 @@ func New(o Options) (*Engine, error) {
 	if err := o.Log.SetLevel(file.Log.Level); err != nil {
 		return nil, err
 	}
+	e.adminAddress = file.Admin.Listen
 	e.snapshot.Store(snap)
 	return e, nil
 }

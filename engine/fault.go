@@ -38,7 +38,7 @@ func Faults() []*Fault {
 	f := newFaults()
 	return []*Fault{
 		f.badRequest, f.badPath, f.timeout, f.tooLarge, f.targetTooLong, f.headTooLarge, f.version,
-		f.noRoute, f.method, f.noVariant, f.connections, f.draining,
+		f.noRoute, f.method, f.noVariant, f.connections,
 		f.connect, f.connectTimeout, f.noTarget, f.upstreamTimeout, f.reset, f.malformed, f.upgrade, f.clientGone, f.internal,
 	}
 }
@@ -46,7 +46,7 @@ func Faults() []*Fault {
 // faults is every answer of the gateway's own, built once for an engine.
 type faults struct {
 	badRequest, badPath, timeout, tooLarge, targetTooLong, headTooLarge, version  *Fault
-	noRoute, method, noVariant, connections, draining                             *Fault
+	noRoute, method, noVariant, connections                                       *Fault
 	connect, connectTimeout, noTarget, upstreamTimeout, reset, malformed, upgrade *Fault
 	clientGone, internal                                                          *Fault
 }
@@ -70,7 +70,6 @@ func newFaults() *faults {
 		method:         client(405, "method_not_allowed", "The path exists, but not for this method."),
 		noVariant:      client(404, "no_variant", "No destination is configured for this value of the routing header."),
 		connections:    &Fault{Status: 503, Reason: "too_many_connections", Detail: "The gateway has as many connections as it may have.", Blame: BlameGateway},
-		draining:       &Fault{Status: 503, Reason: "draining", Detail: "The gateway is shutting down.", Blame: BlameGateway},
 		connect:        target(502, "upstream_connect", "The upstream could not be reached."),
 		connectTimeout: target(504, "upstream_connect_timeout", "The upstream could not be reached in time."),
 		noTarget:       target(503, "no_healthy_target", "The upstream has no target that may take a request."),

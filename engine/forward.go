@@ -30,9 +30,13 @@ func (e *Engine) forward(x *exchange, ctx *fasthttp.RequestCtx) *Fault {
 		if err == nil {
 			return nil
 		}
+		slowClient := isTimeout(err) && x.pump != nil && x.pump.awaiting.Load()
 		x.stopPump()
 		x.drop(false)
 		fault := e.faultOf(x, err)
+		if slowClient {
+			fault = e.faults.timeout
+		}
 		e.logFailure(x, target, fault, err)
 		if !fault.Retry || x.attempts >= x.pool.attempts || !x.repeatable(err) {
 			return fault

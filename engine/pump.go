@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-gateway/sluice/engine/upstream"
@@ -28,6 +29,7 @@ type pump struct {
 	sent     int64
 	chunked  bool
 	buffer   []byte
+	awaiting atomic.Bool // the client's next bytes are waited for
 }
 
 // startPump begins to carry the body, first telling a client that waits for it to go on.
@@ -87,7 +89,9 @@ func (p *pump) run() {
 	defer close(p.done)
 	defer p.x.conn.engine.buffers.release(p.buffer)
 	for {
+		p.awaiting.Store(true)
 		n, err := p.x.body.Read(p.space())
+		p.awaiting.Store(false)
 		if n > 0 {
 			p.sent += int64(n)
 			if p.x.route.tooLarge(p.sent) {

@@ -15,8 +15,7 @@ func (x *exchange) parse() *Fault {
 	if fault := x.readHost(); fault != nil {
 		return fault
 	}
-	switch string(x.method) {
-	case "CONNECT", "TRACE":
+	if string(x.method) == "CONNECT" {
 		return f.method
 	}
 	target := x.line.Target
@@ -36,6 +35,9 @@ func (x *exchange) parse() *Fault {
 	var err error
 	if x.path, err = router.AppendNormalized(x.path[:0], raw, x.snap.server.slashes); err != nil {
 		return f.badPath
+	}
+	if string(x.method) == "TRACE" {
+		return f.method
 	}
 	return nil
 }
@@ -114,7 +116,7 @@ func validPort(b []byte) bool {
 	if len(b) == 0 {
 		return true
 	}
-	if b[0] != ':' || len(b) > 6 {
+	if b[0] != ':' || len(b) < 2 || len(b) > 6 {
 		return false
 	}
 	n := 0

@@ -86,7 +86,7 @@ func (x *exchange) respondStream(ctx *fasthttp.RequestCtx, r *upstream.Response,
 	if err := x.upstream.Stream(x.pool.Timeouts().Idle, limit); err != nil {
 		return &upstream.Error{Phase: upstream.PhaseBody, Err: err, Answered: true}
 	}
-	ctx.Response.ImmediateHeaderFlush = unknown || x.upstream.Unread().Buffered() == 0
+	ctx.Response.ImmediateHeaderFlush = true
 	x.relay.response, x.relay.header = r, &ctx.Response.Header
 	ctx.Response.SetBodyStream(&x.relay, size)
 	return nil
@@ -211,6 +211,11 @@ func (r *relay) SupportsBodyWriteTo() bool { return true }
 // WriteTo writes the body to w, each piece as soon as it comes. An error leaves the response
 // unfinished, so that fasthttp closes the connection: a body that was cut short must not look whole.
 func (r *relay) WriteTo(w io.Writer) (int64, error) {
+	if r.response.Framing.Kind == wire.Length {
+		// The head has been flushed. fasthttp flushes chunks, but would hold back pieces of a body of
+		// known length until its buffer is full.
+		w = r.x.conn
+	}
 	buffer := r.x.conn.engine.buffers.acquire()
 	defer r.x.conn.engine.buffers.release(buffer)
 	var total int64
@@ -275,9 +280,6 @@ func (x *exchange) writeUntilClose() error {
 	}
 	if _, err := x.conn.Write(x.back); err != nil {
 		return err
-	}
-	if string(x.method) == "HEAD" {
-		return nil
 	}
 	x.relay.response = x.upstream.Response()
 	_, err := x.relay.WriteTo(x.conn)

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// browserHead is 8 fields in some 350 bytes, as API clients send them.
-const browserHead = "GET /v1/accounts/8412/orders?limit=50&cursor=ZXhhbXBsZQ HTTP/1.1\r\n" +
+// clientHead is 8 fields in 363 bytes, as API clients send them.
+const clientHead = "GET /v1/accounts/8412/orders?limit=50&cursor=ZXhhbXBsZQ HTTP/1.1\r\n" +
 	"Host: api.example.com\r\n" +
 	"User-Agent: example-client/4.12.0 (linux; x86_64)\r\n" +
 	"Accept: application/json\r\n" +
@@ -24,20 +24,50 @@ var hot = []struct {
 	bytes int
 	setup func() func()
 }{
-	{"Feed/head", len(browserHead), func() func() {
-		return feeder(browserHead, len(browserHead))
+	{"Request/all of the head", len(clientHead), func() func() {
+		var (
+			br     = bufio.NewReaderSize(&repeated{clientHead}, 16*len(clientHead))
+			head   = make([]byte, 0, 512)
+			fields = make([]Field, 0, 16)
+		)
+		return func() {
+			head, _ = ReadRequestHead(br, head[:0], 16<<10)
+			line, block, _ := CutStartLine(head)
+			request, _ := ParseRequestLine(line)
+			fields, _ = ParseFields(fields[:0], block)
+			_, hostErr := Host(request.Minor, fields)
+			_, framingErr := RequestFraming(request.Minor, fields)
+			if len(fields) != 8 || hostErr != nil || framingErr != nil {
+				panic("refused")
+			}
+		}
 	}},
-	{"Feed/head in 64-byte reads", len(browserHead), func() func() {
-		return feeder(browserHead, 64)
+	{"Request/ReadRequestHead", len(clientHead), func() func() {
+		br := bufio.NewReaderSize(&repeated{clientHead}, 16*len(clientHead))
+		head := make([]byte, 0, 512)
+		return func() { head, _ = ReadRequestHead(br, head[:0], 16<<10) }
 	}},
-	{"Feed/chunked 64 KiB", 16 * (4096 + 8), func() func() {
-		body := strings.Repeat("1000\r\n"+strings.Repeat("x", 4096)+"\r\n", 16)
-		return feeder("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"+body+"0\r\nETag: x\r\n\r\n", 8192)
+	{"Request/ReadRequestHead, 64-byte reads", len(clientHead), func() func() {
+		br := bufio.NewReader(&pieces{clientHead, 64, ""})
+		head := make([]byte, 0, 512)
+		return func() { head, _ = ReadRequestHead(br, head[:0], 16<<10) }
 	}},
-	{"ParseFields", len(browserHead), func() func() {
-		block := []byte(browserHead[strings.Index(browserHead, "\n")+1:])
+	{"Request/ParseRequestLine", strings.Index(clientHead, "\n"), func() func() {
+		line, _, _ := CutStartLine([]byte(clientHead))
+		return func() { _, _ = ParseRequestLine(line) }
+	}},
+	{"Request/ParseFields", len(clientHead), func() func() {
+		_, block, _ := CutStartLine([]byte(clientHead))
 		fields := make([]Field, 0, 16)
 		return func() { fields, _ = ParseFields(fields[:0], block) }
+	}},
+	{"Request/Host", 0, func() func() {
+		fields := clientFields()
+		return func() { _, _ = Host(1, fields) }
+	}},
+	{"Request/RequestFraming", 0, func() func() {
+		fields := clientFields()
+		return func() { _, _ = RequestFraming(1, fields) }
 	}},
 	{"HasToken", 40, func() func() {
 		value, token := []byte("keep-alive, X-Internal, TE, Upgrade, x-y"), []byte("x-y")
@@ -78,20 +108,39 @@ func TestNoAllocation(t *testing.T) {
 	}
 }
 
-// feeder feeds one message again and again to the same guard, in reads of the given size.
-func feeder(message string, read int) func() {
-	var g Guard
-	g.Reset(GuardLimits{})
-	stream := []byte(message)
-	return func() {
-		for p := stream; len(p) > 0; {
-			part := p[:min(read, len(p))]
-			if n, err := g.Feed(part); n != len(part) || err != nil {
-				panic(err)
-			}
-			p = p[len(part):]
-		}
+// repeated gives the same message as often as it fits into a read, whole each time.
+type repeated struct{ message string }
+
+func (r *repeated) Read(p []byte) (n int, err error) {
+	for len(p)-n >= len(r.message) {
+		n += copy(p[n:], r.message)
 	}
+	return n, nil
+}
+
+// pieces gives the same message again and again, in reads of a size.
+type pieces struct {
+	message string
+	size    int
+	left    string
+}
+
+func (s *pieces) Read(p []byte) (n int, err error) {
+	if s.left == "" {
+		s.left = s.message
+	}
+	n = copy(p[:min(len(p), s.size)], s.left)
+	s.left = s.left[n:]
+	return n, nil
+}
+
+func clientFields() []Field {
+	_, block, _ := CutStartLine([]byte(clientHead))
+	fields, err := ParseFields(nil, block)
+	if err != nil {
+		panic(err)
+	}
+	return fields
 }
 
 // puller reads one body again and again through the same Body.

@@ -3,7 +3,6 @@ package wire
 import (
 	"bufio"
 	"bytes"
-	"io"
 )
 
 // ReadRequestHead is [ReadHead] for requests: it passes over one empty line in front of the start line,

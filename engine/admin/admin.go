@@ -1,0 +1,92 @@
+// Package admin serves the gateway's control side: health, status, reload and drain, for operators and
+// probes.
+//
+//	GET  /livez    200 while the process answers at all
+//	GET  /readyz   200 when the gateway wants requests, else 503 with its state
+//	GET  /status   the engine's status as JSON
+//	POST /reload   200 with the hash of the live configuration, or 422 with every fault of the new one
+//	POST /drain    202: the gateway shuts down as on SIGTERM
+//
+// Errors are problems of RFC 9457. Once [admin].token is set, all but the two probes need it.
+package admin
+
+import (
+	"context"
+	"errors"
+	stdlog "log"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-gateway/sluice/engine"
+	"github.com/sluice-gateway/sluice/engine/config"
+)
+
+// Gateway is what the admin side asks of the engine. Its methods are called concurrently, one
+// goroutine a request; Reload may take as long as compiling a configuration does.
+type Gateway interface {
+	Ready() (ready bool, state string)
+	Status(now time.Time) engine.Status
+	Admin() config.Admin // the live table: its token is asked for at each request
+	Reload() error       // engine.ErrDraining, or why the configuration stays as it was
+	AskDrain()           // returns at once
+}
+
+// What one client of the admin side may cost. Nobody who is meant to be here sends a body.
+const (
+	headTimeout    = 5 * time.Second
+	requestTimeout = 10 * time.Second
+	answerTimeout  = 30 * time.Second // a reload looks up names and reads certificates
+	idleTimeout    = time.Minute
+	maxHeadBytes   = 16 << 10
+)
+
+// Server is the admin side of one gateway. It is safe for concurrent use.
+type Server struct {
+	gateway Gateway
+	server  *http.Server
+}
+
+// New makes the admin side of a gateway. Only what goes wrong with connections is written to log.
+func New(gateway Gateway, log zerolog.Logger) *Server {
+	s := &Server{gateway: gateway}
+	s.server = &http.Server{
+		Handler:           http.HandlerFunc(s.serve),
+		ReadHeaderTimeout: headTimeout,
+		ReadTimeout:       requestTimeout,
+		WriteTimeout:      answerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeadBytes,
+		ErrorLog:          stdlog.New(debugLog{log}, "", 0),
+	}
+	return s
+}
+
+// Serve accepts from l until that is closed or Shutdown is called, which are no errors.
+func (s *Server) Serve(l net.Listener) error {
+	err := s.server.Serve(l)
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// Shutdown closes the listener and waits for the requests under way. When ctx ends first it cuts them
+// and returns the context's error.
+func (s *Server) Shutdown(ctx context.Context) error {
+	err := s.server.Shutdown(ctx)
+	if err != nil {
+		_ = s.server.Close()
+	}
+	return err
+}
+
+// debugLog takes what net/http has to say: scanners and clients that leave, mostly.
+type debugLog struct{ log zerolog.Logger }
+
+func (l debugLog) Write(line []byte) (int, error) {
+	l.log.Debug().Str("server", "admin").Msg(string(line))
+	return len(line), nil
+}

@@ -1,0 +1,294 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-gateway/sluice/engine"
+	"github.com/sluice-gateway/sluice/engine/config"
+)
+
+// fakeGateway answers as it is told and counts what it was asked to do.
+type fakeGateway struct {
+	state     string
+	token     string
+	reloadErr error
+
+	reloads, drains atomic.Int32
+}
+
+func (g *fakeGateway) Ready() (bool, string) { return g.state == "serving", g.state }
+
+func (g *fakeGateway) Admin() config.Admin {
+	return config.Admin{Token: config.NewSecret(g.token)}
+}
+
+func (g *fakeGateway) Status(now time.Time) engine.Status {
+	return engine.Status{Version: "v1", State: g.state, Config: engine.ConfigStatus{Hash: "0123456789ab"}}
+}
+
+func (g *fakeGateway) Reload() error {
+	g.reloads.Add(1)
+	return g.reloadErr
+}
+
+func (g *fakeGateway) AskDrain() { g.drains.Add(1) }
+
+// serve runs the admin side on l for the length of the test.
+func serve(t *testing.T, g Gateway, l net.Listener) {
+	t.Helper()
+	s := New(g, zerolog.Nop())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	t.Cleanup(func() {
+		if err := s.Shutdown(context.Background()); err != nil {
+			t.Errorf("Shutdown: %v", err)
+		}
+		if err := <-done; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+}
+
+func listen(t *testing.T, network, address string) net.Listener {
+	t.Helper()
+	l, err := net.Listen(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// request is one request of a table; header values are "Name: value".
+type request struct {
+	method, path, host string
+	headers            []string
+}
+
+// ask sends a request to l, whatever its Host says.
+func ask(t *testing.T, l net.Listener, q request) (*http.Response, []byte) {
+	t.Helper()
+	address := l.Addr()
+	transport := &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, address.Network(), address.String())
+		},
+	}
+	host := q.host
+	if host == "" {
+		host = "localhost"
+	}
+	req, err := http.NewRequest(q.method, "http://"+host+q.path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range q.headers {
+		name, value, _ := strings.Cut(line, ": ")
+		req.Header.Set(name, value)
+	}
+	response, err := transport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response, body
+}
+
+func TestEndpoints(t *testing.T) {
+	faults := config.Faults{
+		{File: "gateway.toml", Line: 3, Column: 1, Key: "server.listn", Message: "unknown key", Suggestion: "listen"},
+		{File: "gateway.toml", Line: 9, Column: 1, Key: "route[0].to", Message: `there is no upstream, split or switch "x"`},
+	}
+	tests := []struct {
+		intent    string
+		state     string
+		reloadErr error
+		method    string
+		path      string
+		status    int
+		body      []string // each must be in it
+	}{
+		{"a process that answers is alive", "serving", nil, "GET", "/livez", 200, []string{"ok\n"}},
+		{"... even while it ends", "draining", nil, "GET", "/livez", 200, []string{"ok\n"}},
+		{"a serving gateway is ready", "serving", nil, "GET", "/readyz", 200, []string{"ready\n"}},
+		{"one that waits for balancers to notice is not", "unready", nil, "GET", "/readyz", 503, []string{`"reason":"unready"`}},
+		{"nor one that drains", "draining", nil, "GET", "/readyz", 503, []string{"not ready: draining", `"reason":"draining"`}},
+		{"the status is the engine's", "serving", nil, "GET", "/status", 200, []string{`"version":"v1"`, `"hash":"0123456789ab"`}},
+		{"a reload tells what is live now", "serving", nil, "POST", "/reload", 200, []string{`{"config":"0123456789ab"}`}},
+		{"a bad configuration tells all its faults", "serving", faults, "POST", "/reload", 422,
+			[]string{"gateway.toml:3:1: server.listn", "gateway.toml:9:1: route[0].to", `"reason":"not_reloaded"`}},
+		{"an address that is taken is no better", "serving", errors.New("address in use"), "POST", "/reload", 422, []string{"address in use"}},
+		{"there is nothing to reload in a gateway that ends", "draining", engine.ErrDraining, "POST", "/reload", 503, []string{`"reason":"draining"`}},
+		{"a drain is asked for, not waited for", "serving", nil, "POST", "/drain", 202, []string{`{"state":"draining"}`}},
+		{"what changes the gateway is no GET", "serving", nil, "GET", "/reload", 405, []string{`"reason":"method_not_allowed"`}},
+		{"what only looks is no POST", "serving", nil, "POST", "/livez", 405, []string{"Allowed here: GET, HEAD"}},
+		{"HEAD is GET without a body", "serving", nil, "HEAD", "/status", 200, nil},
+		{"paths are exact", "serving", nil, "GET", "/status/", 404, []string{`"reason":"not_found"`}},
+	}
+	for _, test := range tests {
+		t.Run(test.intent, func(t *testing.T) {
+			l := listen(t, "tcp", "127.0.0.1:0")
+			serve(t, &fakeGateway{state: test.state, reloadErr: test.reloadErr}, l)
+			response, body := ask(t, l, request{method: test.method, path: test.path})
+			if response.StatusCode != test.status {
+				t.Fatalf("status %d, want %d: %s", response.StatusCode, test.status, body)
+			}
+			for _, want := range test.body {
+				if !strings.Contains(string(body), want) {
+					t.Errorf("body %q lacks %q", body, want)
+				}
+			}
+			checkHeaders(t, response, body)
+		})
+	}
+}
+
+// checkHeaders holds what is true of every answer.
+func checkHeaders(t *testing.T, response *http.Response, body []byte) {
+	t.Helper()
+	h := response.Header
+	if h.Get("Cache-Control") != "no-store" || h.Get("X-Content-Type-Options") != "nosniff" {
+		t.Errorf("headers %v lack no-store or nosniff", h)
+	}
+	if response.StatusCode < 400 {
+		return
+	}
+	var p problem
+	if err := json.NewDecoder(bytes.NewReader(body)).Decode(&p); err != nil || p.Status != response.StatusCode || p.Detail == "" {
+		t.Errorf("%q is no problem of status %d (%v)", body, response.StatusCode, err)
+	}
+	if h.Get("Content-Type") != "application/problem+json" {
+		t.Errorf("Content-Type %q", h.Get("Content-Type"))
+	}
+	if (response.StatusCode == 405) != (h.Get("Allow") != "") {
+		t.Errorf("status %d with Allow %q", response.StatusCode, h.Get("Allow"))
+	}
+	if (response.StatusCode == 401) != (h.Get("WWW-Authenticate") != "") {
+		t.Errorf("status %d with WWW-Authenticate %q", response.StatusCode, h.Get("WWW-Authenticate"))
+	}
+}
+
+func TestWhoMayAsk(t *testing.T) {
+	bearer := func(token string) []string { return []string{"Authorization: Bearer " + token} }
+	tests := []struct {
+		intent  string
+		network string // of the listener
+		address string
+		token   string
+		request request
+		status  int
+	}{
+		{"a token opens the door", "tcp", "127.0.0.1:0", "secret", request{"POST", "/drain", "", bearer("secret")}, 202},
+		{"the scheme may be in any case", "tcp", "127.0.0.1:0", "secret", request{"POST", "/drain", "", []string{"Authorization: bearer secret"}}, 202},
+		{"with a token, any Host will do", "tcp", "127.0.0.1:0", "secret", request{"GET", "/status", "gw.example.com", bearer("secret")}, 200},
+		{"no token", "tcp", "127.0.0.1:0", "secret", request{"GET", "/status", "", nil}, 401},
+		{"another token", "tcp", "127.0.0.1:0", "secret", request{"GET", "/status", "", bearer("Secret")}, 401},
+		{"the beginning of the token", "tcp", "127.0.0.1:0", "secret", request{"GET", "/status", "", bearer("secre")}, 401},
+		{"another scheme", "tcp", "127.0.0.1:0", "secret", request{"GET", "/status", "", []string{"Authorization: Basic secret"}}, 401},
+		{"a token is needed on a unix socket too", "unix", "", "secret", request{"GET", "/status", "", nil}, 401},
+		{"what exists is nobody else's business", "tcp", "127.0.0.1:0", "secret", request{"GET", "/nothing", "", nil}, 401},
+		{"probes have no token", "tcp", "127.0.0.1:0", "secret", request{"GET", "/livez", "", nil}, 200},
+		{"and come by whatever name", "tcp", "127.0.0.1:0", "", request{"GET", "/readyz", "gw.example.com", nil}, 200},
+
+		{"curl on the machine", "tcp", "127.0.0.1:0", "", request{"POST", "/drain", "127.0.0.1:9901", nil}, 202},
+		{"curl over IPv6", "tcp", "127.0.0.1:0", "", request{"POST", "/drain", "[::1]:9901", nil}, 202},
+		{"localhost by any port", "tcp", "127.0.0.1:0", "", request{"POST", "/drain", "LocalHost:9901", nil}, 202},
+		{"a name that was made to lead here (DNS rebinding)", "tcp", "127.0.0.1:0", "", request{"GET", "/status", "evil.example.com:9901", nil}, 403},
+		{"a name that only looks like localhost", "tcp", "127.0.0.1:0", "", request{"GET", "/status", "localhost.evil.example", nil}, 403},
+		{"a browser's form on another site", "tcp", "127.0.0.1:0", "", request{"POST", "/drain", "127.0.0.1", []string{"Origin: https://evil.example"}}, 403},
+		{"the same, as newer browsers say it", "tcp", "127.0.0.1:0", "", request{"POST", "/drain", "127.0.0.1", []string{"Sec-Fetch-Site: cross-site"}}, 403},
+		{"a page that hides its origin", "tcp", "127.0.0.1:0", "", request{"POST", "/drain", "127.0.0.1", []string{"Origin: null"}}, 403},
+		{"our own page", "tcp", "127.0.0.1:0", "", request{"POST", "/drain", "127.0.0.1", []string{"Sec-Fetch-Site: same-origin"}}, 202},
+		{"no browser reaches a unix socket", "unix", "", "", request{"POST", "/drain", "sluice", nil}, 202},
+	}
+	for _, test := range tests {
+		t.Run(test.intent, func(t *testing.T) {
+			if test.network == "unix" {
+				test.address = filepath.Join(t.TempDir(), "admin.sock")
+			}
+			l := listen(t, test.network, test.address)
+			g := &fakeGateway{state: "serving", token: test.token}
+			serve(t, g, l)
+			response, body := ask(t, l, test.request)
+			if response.StatusCode != test.status {
+				t.Fatalf("status %d, want %d: %s", response.StatusCode, test.status, body)
+			}
+			checkHeaders(t, response, body)
+			if acted := g.drains.Load() > 0; acted != (test.status == 202) {
+				t.Errorf("drained: %v, with status %d", acted, test.status)
+			}
+		})
+	}
+}
+
+// remote is a listener whose connections say that they came in on an address of the network.
+type remote struct{ net.Listener }
+
+func (l remote) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return remoteConn{c}, err
+}
+
+type remoteConn struct{ net.Conn }
+
+func (remoteConn) LocalAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 9901} }
+
+func TestTokenTakenAwayByReload(t *testing.T) {
+	l := listen(t, "tcp", "127.0.0.1:0")
+	g := &fakeGateway{state: "serving"}
+	serve(t, g, remote{l})
+	if response, _ := ask(t, l, request{method: "POST", path: "/drain"}); response.StatusCode != 403 {
+		t.Errorf("an address of the network without a token answers %d, want 403", response.StatusCode)
+	}
+	if g.drains.Load() > 0 {
+		t.Error("drained")
+	}
+}
+
+func TestConnectionsEndOnceNotReady(t *testing.T) {
+	l := listen(t, "tcp", "127.0.0.1:0")
+	serve(t, &fakeGateway{state: "draining"}, l)
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	all, err := io.ReadAll(conn) // ends only if the server closes
+	if err != nil || !strings.Contains(string(all), "Connection: close") {
+		t.Errorf("got %q, %v", all, err)
+	}
+}
+
+func TestServeEndsWithItsListener(t *testing.T) {
+	l := listen(t, "tcp", "127.0.0.1:0")
+	done := make(chan error, 1)
+	s := New(&fakeGateway{state: "serving"}, zerolog.Nop())
+	go func() { done <- s.Serve(l) }()
+	if response, _ := ask(t, l, request{method: "GET", path: "/livez"}); response.StatusCode != 200 {
+		t.Fatalf("status %d", response.StatusCode)
+	}
+	l.Close()
+	if err := <-done; err != nil {
+		t.Errorf("Serve after a handover closed its listener: %v", err)
+	}
+}

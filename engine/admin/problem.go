@@ -1,0 +1,62 @@
+package admin
+
+import (
+	"encoding/json"
+	"net/http"
+)
+
+// problem is an answer to a request that failed (RFC 9457). Its reader is an operator: unlike those of
+// the gateway's own listeners, it may tell what is wrong inside.
+type problem struct {
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail"`
+	Reason string `json:"reason"` // stable, machine-readable
+
+	challenge string // for WWW-Authenticate
+}
+
+func newProblem(status int, reason, detail string) *problem {
+	return &problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Reason: reason, Detail: detail}
+}
+
+func (p *problem) write(w http.ResponseWriter) {
+	if p.challenge != "" {
+		w.Header().Set("WWW-Authenticate", p.challenge)
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(p.Status)
+	_ = json.NewEncoder(w).Encode(p)
+}
+
+func notFound() *problem {
+	return newProblem(http.StatusNotFound, "not_found", "There is /livez, /readyz, /status, /reload and /drain.")
+}
+
+func methodNotAllowed(allow string) *problem {
+	return newProblem(http.StatusMethodNotAllowed, "method_not_allowed", "Allowed here: "+allow+".")
+}
+
+func unauthorized() *problem {
+	p := newProblem(http.StatusUnauthorized, "unauthorized", "The token of [admin] is needed.")
+	p.challenge = `Bearer realm="sluice admin"`
+	return p
+}
+
+func forbidden(why string) *problem {
+	return newProblem(http.StatusForbidden, "forbidden", "Refused: "+why+".")
+}
+
+func notReady(state string) *problem {
+	return newProblem(http.StatusServiceUnavailable, state, "The gateway is not ready: "+state+".")
+}
+
+func draining() *problem {
+	return newProblem(http.StatusServiceUnavailable, "draining", "The gateway is shutting down.")
+}
+
+// notReloaded lists every fault of the configuration, one a line.
+func notReloaded(err error) *problem {
+	return newProblem(http.StatusUnprocessableEntity, "not_reloaded", err.Error())
+}

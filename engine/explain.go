@@ -1,0 +1,392 @@
+package engine
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"math/bits"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sluice-gateway/sluice/engine/config"
+	"github.com/sluice-gateway/sluice/engine/wire"
+	"github.com/sluice-gateway/sluice/router"
+)
+
+// ExplainRequest is a request as a client would send it. Nothing of it is tidied up on the way: what is
+// wrong with it is for the gateway to judge.
+type ExplainRequest struct {
+	Method   string
+	URL      string     // http://HOST/PATH, https://HOST/PATH or /PATH, whose Host is localhost; HOST:PORT for CONNECT
+	Header   []string   // "Name: value", in this order; a Host takes the place of the URL's
+	Client   netip.Addr // the peer of the connection; the zero value stands for a unix socket
+	BodySize int64      // announced by Content-Length; 0: no body
+}
+
+// Explanation is what the gateway would do with a request. Names and notations are the configuration's.
+type Explanation struct {
+	Refusal    *ExplainedRefusal   `json:"refusal,omitempty"` // nil: the request is forwarded
+	Method     string              `json:"method"`
+	Host       string              `json:"host"`
+	Path       string              `json:"path"` // normalised: what is matched and forwarded; empty if that failed
+	Query      string              `json:"query,omitempty"`
+	Client     string              `json:"client"` // behind the trusted proxies; empty on a unix socket
+	Route      *ExplainedRoute     `json:"route,omitempty"`
+	NearMisses []NearMiss          `json:"near_misses"` // closest first
+	Choices    []Choice            `json:"choices"`     // in the order they are made
+	Upstreams  []ExplainedUpstream `json:"upstreams"`   // likeliest first
+	Forwarded  []string            `json:"forwarded"`   // lines of the head that the likeliest upstream gets
+}
+
+// ExplainedRefusal is the answer that a client gets from the gateway itself.
+type ExplainedRefusal struct {
+	Status int    `json:"status"`
+	Reason string `json:"reason"`
+	Detail string `json:"detail"`
+	Allow  string `json:"allow,omitempty"` // with status 405
+}
+
+// ExplainedRoute is the route that takes the request, and what it asks of it.
+type ExplainedRoute struct {
+	Name         string    `json:"name"`
+	Pattern      string    `json:"pattern"`
+	Captures     []Capture `json:"captures,omitempty"`
+	Auth         []string  `json:"auth"`
+	Scopes       []string  `json:"scopes,omitempty"`
+	Limits       []string  `json:"limits,omitempty"`
+	Timeout      string    `json:"timeout"`
+	MaxBodyBytes string    `json:"max_body_bytes"` // "0": no limit
+	To           string    `json:"to"`
+}
+
+// Capture is what a {name} of the pattern stands for, or its "*".
+type Capture struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// NearMiss is a route that does not take the request.
+type NearMiss struct {
+	Route   string `json:"route"`
+	Pattern string `json:"pattern"`
+	Reason  string `json:"reason"`
+}
+
+// Choice is a switch or split on the way. To is empty when it is random, or a switch leads nowhere.
+type Choice struct {
+	Name  string  `json:"name"`
+	By    string  `json:"by"`              // such as "header X-API-Version", "cookie session" or "random"
+	Value string  `json:"value,omitempty"` // what that is in this request
+	To    string  `json:"to,omitempty"`
+	Share float64 `json:"share"` // of such requests, those that come to this choice
+}
+
+// ExplainedUpstream is where the request may go. Without a name it goes nowhere: 404.
+type ExplainedUpstream struct {
+	Name    string            `json:"name"`
+	Share   float64           `json:"share"` // of requests like this one, up to 1
+	Targets []ExplainedTarget `json:"targets"`
+}
+
+// ExplainedTarget is one of an upstream's servers and its weight against the others'.
+type ExplainedTarget struct {
+	URL    string `json:"url"`
+	Weight int    `json:"weight"`
+}
+
+// Explain tells what a gateway with the configuration at path would do with a request. It drives the
+// code that a live request takes, up to the head that is sent upstream, and opens no connection. The
+// error is a config.Faults if the configuration is at fault; else no client could send such a request.
+func Explain(path string, r ExplainRequest) (*Explanation, error) {
+	head, secure, err := r.head()
+	if err != nil {
+		return nil, err
+	}
+	file, faults := config.Load(path)
+	if file == nil {
+		return nil, faults
+	}
+	snap, faults := compile(file, faults, nil, time.Now())
+	if err := faults.Err(); err != nil {
+		return nil, err
+	}
+	o := newOffline(snap, r.Client, secure)
+	if fault := o.follow(head); fault != nil {
+		o.refuse(fault)
+	}
+	return &o.explanation, nil
+}
+
+// head writes the request as it would come over the wire.
+func (r ExplainRequest) head() (head []byte, secure bool, err error) {
+	if !wire.Token([]byte(r.Method)) {
+		return nil, false, fmt.Errorf("cannot send method %q: it is not a token", r.Method)
+	}
+	host, target, secure, err := r.cutURL()
+	if err != nil {
+		return nil, false, fmt.Errorf("cannot send a request to %q: %w", r.URL, err)
+	}
+	var lines []byte
+	hosts := 0
+	for _, line := range r.Header {
+		fields, err := wire.ParseFields(nil, []byte(line+"\r\n\r\n"))
+		if err != nil || len(fields) != 1 {
+			return nil, false, fmt.Errorf(`cannot send header %q: want "Name: value"`, line)
+		}
+		if wire.EqualFold(fields[0].Name, "host") {
+			hosts++
+		}
+		lines = appendField(lines, fields[0].Name, fields[0].Value)
+	}
+	head = append(head, r.Method+" "+target+" HTTP/1.1\r\n"...)
+	if hosts == 0 {
+		head = appendField(head, []byte("Host"), []byte(host))
+	}
+	head = append(head, lines...)
+	if r.BodySize > 0 {
+		head = appendField(head, []byte("Content-Length"), strconv.AppendInt(nil, r.BodySize, 10))
+	}
+	return append(head, "\r\n"...), secure, nil
+}
+
+// cutURL splits the URL where a client does, and leaves the parts as they are: package url would refuse
+// what the gateway is to judge.
+func (r ExplainRequest) cutURL() (host, target string, secure bool, err error) {
+	if strings.ContainsAny(r.URL, "\r\n") {
+		return "", "", false, errors.New("it holds a line break")
+	}
+	scheme, rest, absolute := strings.Cut(r.URL, "://")
+	switch {
+	case r.Method == "CONNECT" && absolute:
+		return "", "", false, errors.New("CONNECT goes to HOST:PORT")
+	case r.Method == "CONNECT":
+		return r.URL, r.URL, false, nil
+	case strings.HasPrefix(r.URL, "/"):
+		host, rest = "localhost", r.URL
+	case absolute && (scheme == "http" || scheme == "https"):
+		end := strings.IndexAny(rest+"/", "/?#")
+		host, rest = rest[:end], rest[end:]
+	default:
+		return "", "", false, errors.New("want http://HOST/PATH, https://HOST/PATH or /PATH")
+	}
+	switch {
+	case host == "":
+		return "", "", false, errors.New("it names no host")
+	case strings.Contains(host, "@"):
+		return "", "", false, errors.New("user and password go into an Authorization header")
+	}
+	target, _, _ = strings.Cut(rest, "#")
+	if !strings.HasPrefix(target, "/") {
+		target = "/" + target
+	}
+	return host, target, scheme == "https" && absolute, nil
+}
+
+// offline is an exchange without a connection, and what is learned of it.
+type offline struct {
+	x           *exchange
+	engine      *Engine
+	draws       []uint64 // what chance says from here on; after them always 0
+	explanation Explanation
+}
+
+func newOffline(snap *snapshot, peer netip.Addr, secure bool) *offline {
+	o := &offline{}
+	o.explanation.NearMisses, o.explanation.Choices = []NearMiss{}, []Choice{} // [] in JSON, not null
+	o.explanation.Upstreams, o.explanation.Forwarded = []ExplainedUpstream{}, []string{}
+	o.engine = &Engine{faults: newFaults(), random: o.draw}
+	o.engine.snapshot.Store(snap)
+	c := &conn{engine: o.engine, peer: peer.Unmap()}
+	if secure {
+		c.secure = new(tls.Conn)
+	}
+	o.x = o.engine.acquireExchange(c)
+	o.x.snap = snap
+	return o
+}
+
+func (o *offline) draw() uint64 {
+	if len(o.draws) == 0 {
+		return 0
+	}
+	next := o.draws[0]
+	o.draws = o.draws[1:]
+	return next
+}
+
+// follow goes the way of serve and handle, and notes what it sees.
+func (o *offline) follow(head []byte) *Fault {
+	x, e := o.x, &o.explanation
+	limit := x.snap.server.maxHeaderBytes
+	broken := x.readHead(bufio.NewReaderSize(bytes.NewReader(head), limit), limit)
+	x.open(broken)
+	e.Method = string(x.line.Method)
+	x.identify()
+	if broken != nil {
+		return o.engine.faults.ofHead(broken)
+	}
+	fault := x.parse()
+	e.Host, e.Path, e.Query = string(x.host), string(x.path), string(x.query)
+	if fault != nil {
+		return fault
+	}
+	x.locate()
+	if x.client.IsValid() {
+		e.Client = x.client.String()
+	}
+
+	index, outcome := x.snap.table.Match(x.method, x.host, x.path, &x.captures)
+	o.noteNearMisses(index)
+	switch outcome {
+	case router.NotFound:
+		return o.engine.faults.noRoute
+	case router.MethodNotAllowed:
+		return o.engine.faults.method
+	}
+	x.route = x.snap.routes[index]
+	o.noteRoute(index)
+	if x.framing.Kind == wire.Length && x.route.tooLarge(x.framing.Length) {
+		return o.engine.faults.tooLarge
+	}
+
+	outcomes := o.outcomes(x.route.to, outcomeOf{share: 1})
+	o.draws = o.noteUpstreams(outcomes)
+	destination, fault := x.choose(x.route.to)
+	if fault != nil {
+		return fault
+	}
+	x.pool = destination.pool
+	return o.noteForwarded()
+}
+
+func (o *offline) refuse(f *Fault) {
+	x := o.x
+	o.explanation.Refusal = &ExplainedRefusal{Status: f.Status, Reason: f.Reason, Detail: f.Detail}
+	if f == o.engine.faults.method {
+		o.explanation.Refusal.Allow = string(x.snap.table.AppendAllow(nil, x.host, x.path))
+	}
+}
+
+func (o *offline) noteNearMisses(taken int) {
+	x := o.x
+	for _, c := range x.snap.table.Explain(x.method, x.host, x.path) {
+		if c.Route == taken {
+			continue
+		}
+		r := x.snap.file.Route[c.Route]
+		o.explanation.NearMisses = append(o.explanation.NearMisses, NearMiss{Route: r.Name, Pattern: r.Path, Reason: c.Reason})
+	}
+}
+
+func (o *offline) noteRoute(index int) {
+	x := o.x
+	r := x.snap.file.Route[index]
+	explained := &ExplainedRoute{
+		Name: r.Name, Pattern: r.Path, Auth: r.Auth, Scopes: r.Scopes, Limits: r.Limits, To: r.To,
+		Timeout: r.Timeout.String(), MaxBodyBytes: r.MaxBodyBytes.String(),
+	}
+	for i, name := range x.snap.table.Params(index) {
+		explained.Captures = append(explained.Captures, Capture{name, string(x.captures.Value(x.path, i))})
+	}
+	if rest := x.captures.Rest(x.path); rest != nil {
+		explained.Captures = append(explained.Captures, Capture{"*", string(rest)})
+	}
+	o.explanation.Route = explained
+}
+
+// outcomeOf is one way that chance may send the request.
+type outcomeOf struct {
+	upstream string // empty: a switch that leads nowhere
+	share    float64
+	draws    []uint64 // what chance must say for it
+}
+
+// outcomes follows every way from d on, and notes the choices as it meets them. came is the way so far.
+func (o *offline) outcomes(d *destination, came outcomeOf) []outcomeOf {
+	switch {
+	case d == nil:
+		return []outcomeOf{came}
+	case d.pool != nil:
+		came.upstream = d.name
+		return []outcomeOf{came}
+	case d.split == nil:
+		to := d.headerSwitch.pick(o.x.value(d.headerSwitch.header))
+		o.noteChoice(d, to, came.share)
+		return o.outcomes(to, came)
+	case d.split.sticky != stickyNot:
+		to := d.split.pick(o.x.draw(d.split))
+		o.noteChoice(d, to, came.share)
+		return o.outcomes(to, came)
+	}
+	o.noteChoice(d, nil, came.share)
+	var all []outcomeOf
+	from := uint64(0)
+	for _, part := range d.split.parts {
+		draw, _ := bits.Div64(from, d.split.total-1, d.split.total) // the least that pick gives to this part
+		all = append(all, o.outcomes(part.to, outcomeOf{
+			share: came.share * float64(part.below-from) / float64(d.split.total),
+			draws: append(slices.Clone(came.draws), draw),
+		})...)
+		from = part.below
+	}
+	return all
+}
+
+func (o *offline) noteChoice(d, to *destination, share float64) {
+	x := o.x
+	c := Choice{Name: d.name, By: "random", Share: share}
+	if to != nil {
+		c.To = to.name
+	}
+	if d.split == nil {
+		c.By, c.Value = "header "+x.snap.file.Switch[d.name].Header, string(x.value(d.headerSwitch.header))
+	} else if d.split.sticky != stickyNot {
+		kind, name, _ := strings.Cut(x.snap.file.Split[d.name].Sticky, ":")
+		c.By = strings.TrimSpace(kind + " " + name)
+		c.Value = string(cmp.Or(string(x.value(d.split.header)), string(x.cookie(d.split.cookie))))
+		if c.Value == "" {
+			c.By, c.Value = "client", x.clientKey().String()
+		}
+	}
+	o.explanation.Choices = append(o.explanation.Choices, c)
+}
+
+// noteUpstreams adds up the ways that lead to the same upstream. It returns what chance must say for
+// the likeliest.
+func (o *offline) noteUpstreams(outcomes []outcomeOf) []uint64 {
+	shares := map[string]float64{}
+	for _, way := range outcomes {
+		shares[way.upstream] += way.share
+	}
+	slices.SortStableFunc(outcomes, func(a, b outcomeOf) int {
+		return cmp.Or(cmp.Compare(shares[b.upstream], shares[a.upstream]), cmp.Compare(a.upstream, b.upstream))
+	})
+	first := outcomes[0].draws
+	for _, way := range slices.CompactFunc(outcomes, func(a, b outcomeOf) bool { return a.upstream == b.upstream }) {
+		u := ExplainedUpstream{Name: way.upstream, Share: shares[way.upstream], Targets: []ExplainedTarget{}}
+		if configured := o.x.snap.file.Upstream[way.upstream]; configured != nil {
+			for _, t := range configured.Targets {
+				u.Targets = append(u.Targets, ExplainedTarget{URL: t.URL.String(), Weight: t.Weight})
+			}
+		}
+		o.explanation.Upstreams = append(o.explanation.Upstreams, u)
+	}
+	return first
+}
+
+func (o *offline) noteForwarded() *Fault {
+	target, err := o.x.pool.Pick(nil)
+	if err != nil {
+		return o.engine.faults.ofUpstream(err)
+	}
+	o.x.target = target
+	head := strings.TrimSuffix(string(o.x.appendHead(nil)), "\r\n\r\n")
+	o.explanation.Forwarded = strings.Split(head, "\r\n")
+	return nil
+}
