@@ -92,13 +92,12 @@ func peerAddress(socket net.Conn) netip.Addr {
 }
 
 // Read is how fasthttp asks for the next request. It returns nothing but what stands for one.
-func (c *conn) Read(p []byte) (int, error) {
-	if c.shown == "" {
-		if err := c.next(); err != nil {
-			return 0, io.EOF
-		}
+func (c *conn) Read(p []byte) (n int, err error) {
+	defer c.engine.contain(func() { n, err = 0, io.EOF })
+	if c.shown == "" && c.next() != nil {
+		return 0, io.EOF
 	}
-	n := copy(p, c.shown)
+	n = copy(p, c.shown)
 	c.shown = c.shown[n:]
 	return n, nil
 }

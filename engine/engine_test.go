@@ -22,13 +22,18 @@ type gateway struct {
 	address string
 }
 
-// startGateway runs an engine on a free port with the tables given; %s in them is its address.
+// startGateway runs an engine on a free port with the tables given.
 func startGateway(t testing.TB, tables string) *gateway {
+	t.Helper()
+	return startGatewayWith(t, tables, rand.Uint64)
+}
+
+func startGatewayWith(t testing.TB, tables string, random func() uint64) *gateway {
 	t.Helper()
 	g := &gateway{path: filepath.Join(t.TempDir(), "gateway.toml"), address: freeAddress(t)}
 	g.write(t, tables)
 	e, err := New(Options{
-		Path: g.path, Version: "test", Random: rand.Uint64, Log: telemetry.NewLog(io.Discard, "json", false),
+		Path: g.path, Version: "test", Random: random, Log: telemetry.NewLog(io.Discard, "json", false),
 	})
 	if err != nil {
 		t.Fatal(err)

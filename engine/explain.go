@@ -117,6 +117,7 @@ func Explain(path string, r ExplainRequest) (*Explanation, error) {
 		return nil, err
 	}
 	o := newOffline(snap, r.Client, secure)
+	o.explanation.Method = r.Method
 	if fault := o.follow(head); fault != nil {
 		o.refuse(fault)
 	}
@@ -226,7 +227,6 @@ func (o *offline) follow(head []byte) *Fault {
 	limit := x.snap.server.maxHeaderBytes
 	broken := x.readHead(bufio.NewReaderSize(bytes.NewReader(head), limit), limit)
 	x.open(broken)
-	e.Method = string(x.line.Method)
 	x.identify()
 	if broken != nil {
 		return o.engine.faults.ofHead(broken)

@@ -21,8 +21,8 @@ func (e *Engine) serve(ctx *fasthttp.RequestCtx) {
 	}
 	x := c.x
 	x.snap = e.snapshot.Load()
-	x.identify()
 	defer e.recovered(x, ctx)
+	x.identify()
 	if fault := e.handle(x, ctx); fault != nil {
 		x.answer(ctx, fault)
 	}
@@ -70,13 +70,25 @@ func (e *Engine) recovered(x *exchange, ctx *fasthttp.RequestCtx) {
 	if r == nil {
 		return
 	}
-	e.log.Error().Str("request_id", string(x.requestID)).Str("panic", fmt.Sprint(r)).
-		Bytes("stack", debug.Stack()).Msg("request handling panicked")
+	e.logPanic(r)
 	x.stopPump()
 	x.drop(false)
 	x.answer(ctx, e.faults.internal)
 	ctx.Response.SetConnectionClose()
 	x.conn.mustLinger = true
+}
+
+// contain keeps a panic outside of the handler, where nothing can be answered any more, from stopping
+// the process, and then runs cleanup.
+func (e *Engine) contain(cleanup func()) {
+	if r := recover(); r != nil {
+		e.logPanic(r)
+		cleanup()
+	}
+}
+
+func (e *Engine) logPanic(r any) {
+	e.log.Error().Str("panic", fmt.Sprint(r)).Bytes("stack", debug.Stack()).Msg("a bug: an exchange panicked")
 }
 
 // answer writes a fault as the response.

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"errors"
 	"io"
 	"strconv"
 	"sync/atomic"
@@ -86,8 +85,10 @@ func (x *exchange) endPump() {
 }
 
 func (p *pump) run() {
+	e := p.x.conn.engine
 	defer close(p.done)
-	defer p.x.conn.engine.buffers.release(p.buffer)
+	defer e.buffers.release(p.buffer)
+	defer e.contain(func() { p.fail(e.faults.internal) })
 	for {
 		p.awaiting.Store(true)
 		n, err := p.x.body.Read(p.space())
@@ -178,8 +179,6 @@ func (p *pump) faultOf(err error) *Fault {
 		return f.badRequest
 	case isTimeout(err):
 		return f.timeout
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return f.clientGone
 	default:
 		return f.clientGone
 	}

@@ -80,6 +80,7 @@ type side struct {
 func (t *tunnel) carry(to, from side, e *Engine) {
 	buffer := e.buffers.acquire()
 	defer e.buffers.release(buffer)
+	defer e.contain(func() { _, _ = to.Close(), from.Close() })
 	for {
 		err := t.step(to, from, buffer)
 		if err == nil {

@@ -13,24 +13,22 @@ type Field struct{ Name, Value []byte }
 // empty line are ErrLine. See RFC 9112, section 5.
 func ParseFields(dst []Field, block []byte) ([]Field, error) {
 	fields := dst
-	rest := block
 	for {
-		colon := 0
-		for colon < len(rest) && tokenBytes[rest[colon]] {
-			colon++
-		}
-		if colon == 0 && string(rest) == "\r\n" {
+		colon := tokenPrefix(block)
+		if colon == 0 && string(block) == "\r\n" {
 			return fields, nil
 		}
-		if colon == 0 || colon == len(rest) || rest[colon] != ':' {
-			return dst, fieldFault(rest)
+		if colon == 0 || colon >= len(block) || block[colon] != ':' {
+			return dst, fieldFault(block)
 		}
-		end := valueEnd(rest, colon+1)
+		end := valueEnd(block, colon+1)
 		if end < 0 {
-			return dst, fieldFault(rest)
+			return dst, fieldFault(block)
 		}
-		fields = append(fields, Field{Name: rest[:colon:colon], Value: trimOWS(rest[colon+1 : end : end])})
-		rest = rest[end+2:]
+		fields = append(fields, Field{}) // filled in place: a composite would be built elsewhere and copied
+		f := &fields[len(fields)-1]
+		f.Name, f.Value = block[:colon:colon], trimOWS(block[colon+1:end:end])
+		block = block[end+2:]
 	}
 }
 
@@ -38,7 +36,7 @@ func ParseFields(dst []Field, block []byte) ([]Field, error) {
 // other than HTAB is not that.
 func valueEnd(b []byte, from int) int {
 	for {
-		from += firstControl(b[from:])
+		from = firstControl(b, from)
 		switch {
 		case from+1 >= len(b):
 			return -1

@@ -19,7 +19,7 @@ func ParseRequestLine(line []byte) (RequestLine, error) {
 	method, rest := line[:i:i], line[i+1:]
 
 	i = bytes.IndexByte(rest, ' ')
-	if i <= 0 || firstControl(rest[:i]) != i {
+	if i <= 0 || firstControl(rest[:i], 0) < i {
 		return RequestLine{}, startFault(line)
 	}
 	target, version := rest[:i:i], rest[i+1:]

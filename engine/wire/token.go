@@ -22,56 +22,69 @@ var tokenBytes = [256]bool{
 
 // Token reports whether b is a token (RFC 9110, 5.6.2): one byte or more, all of them tchar.
 func Token(b []byte) bool {
-	for _, c := range b {
-		if !tokenBytes[c] {
-			return false
-		}
-	}
-	return len(b) > 0
+	return len(b) > 0 && tokenPrefix(b) == len(b)
 }
 
 // FieldValue reports whether b may stand as a field value: no control character other than HTAB
 // (RFC 9110, 5.5). Bytes above 127 are allowed; so is the empty value.
 func FieldValue(b []byte) bool {
-	for {
-		i := firstControl(b)
-		if i == len(b) {
-			return true
-		}
-		if b[i] != '\t' {
-			return false
-		}
-		b = b[i+1:]
+	at := firstControl(b, 0)
+	for at < len(b) && b[at] == '\t' {
+		at = firstControl(b, at+1)
 	}
+	return at == len(b)
 }
 
-// firstControl is the index of the first control character in b, HTAB among them, or len(b).
-func firstControl(b []byte) int {
-	rest := b
-	for len(rest) >= 8 {
-		if m := controls(rest); m != 0 {
-			return len(b) - len(rest) + bits.TrailingZeros64(m)/8
-		}
-		rest = rest[8:]
-	}
-	// A tail is passed with one more word, which overlaps the clean one before it.
-	if len(b) >= 8 {
-		return len(b) - 8 + bits.TrailingZeros64(controls(b[len(b)-8:]))/8
-	}
-	for i, c := range rest {
-		if isControl(c) {
-			return i
+// firstControl is the index of the first control character in b at or behind from, HTAB among them, or
+// len(b).
+func firstControl(b []byte, from int) int {
+	i := from
+	for ; i <= len(b)-8; i += 8 {
+		if m := controls(binary.LittleEndian.Uint64(b[i:])); m != 0 {
+			return i + bits.TrailingZeros64(m)/8
 		}
 	}
-	return len(b)
+	for i < len(b) && !isControl(b[i]) {
+		i++
+	}
+	return i
 }
 
-// controls sets the top bit of each of the first eight bytes that is a control, the first byte lowest.
-// Only the lowest bit set is exact: its borrow can spoil the bytes above it, and no others.
-func controls(b []byte) uint64 {
-	x := binary.LittleEndian.Uint64(b)
-	del := x ^ 0x7f7f7f7f7f7f7f7f
-	return ((x-0x2020202020202020)&^x | (del-0x0101010101010101)&^del) & 0x8080808080808080
+// tokenPrefix counts the bytes of a token at the front of b.
+func tokenPrefix(b []byte) int {
+	i := 0
+	// Fast path: names are words joined by hyphens.
+	for ; i <= len(b)-8; i += 8 {
+		if m := wordBytes(binary.LittleEndian.Uint64(b[i:])); m != every {
+			i += bits.TrailingZeros64(m^every) / 8
+			break
+		}
+	}
+	for i < len(b) && tokenBytes[b[i]] {
+		i++
+	}
+	return i
+}
+
+// The functions below judge eight bytes at once and set the top bit of each byte that qualifies, the
+// first byte lowest. No sum carries into the next byte, for its terms are below 0x80 with room between.
+const (
+	ones  = 0x0101010101010101
+	every = 0x80 * ones
+)
+
+// controls finds the bytes that isControl.
+func controls(x uint64) uint64 {
+	low := x &^ every
+	return (low + 1*ones | ^(low + 0x60*ones)) &^ x & every
+}
+
+// wordBytes finds letters and hyphens.
+func wordBytes(x uint64) uint64 {
+	low := x &^ every
+	letter := low | 0x20*ones
+	letters := (letter + (0x80-'a')*ones) &^ (letter + (0x7f-'z')*ones)
+	return (letters | ^((low ^ '-'*ones) + 0x7f*ones)) &^ x & every
 }
 
 func isControl(c byte) bool { return c < ' ' || c == 0x7f }
@@ -138,13 +151,14 @@ func equalFoldBytes(a, b []byte) bool {
 
 // trimOWS cuts optional whitespace, SP and HTAB and nothing else, from both ends (RFC 9110, 5.6.3).
 func trimOWS(b []byte) []byte {
-	for len(b) > 0 && isOWS(b[0]) {
-		b = b[1:]
+	from, to := 0, len(b)
+	for from < to && isOWS(b[from]) {
+		from++
 	}
-	for len(b) > 0 && isOWS(b[len(b)-1]) {
-		b = b[:len(b)-1]
+	for from < to && isOWS(b[to-1]) {
+		to--
 	}
-	return b
+	return b[from:to]
 }
 
 func isOWS(c byte) bool { return c == ' ' || c == '\t' }
