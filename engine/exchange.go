@@ -71,7 +71,7 @@ type exchange struct {
 // readHead reads the request and arms its body. What it does not understand is refused by wire.
 func (x *exchange) readHead(in *bufio.Reader, limit int) error {
 	var err error
-	if x.head, err = wire.ReadHead(in, x.head[:0], limit); err != nil {
+	if x.head, err = wire.ReadRequestHead(in, x.head[:0], limit); err != nil {
 		return err
 	}
 	line, block, err := wire.CutStartLine(x.head)
@@ -85,6 +85,9 @@ func (x *exchange) readHead(in *bufio.Reader, limit int) error {
 		return err
 	}
 	if x.framing, err = wire.RequestFraming(x.line.Minor, x.fields); err != nil {
+		return err
+	}
+	if x.host, err = wire.Host(x.line.Minor, x.fields); err != nil {
 		return err
 	}
 	x.body.Reset(in, x.framing)

@@ -128,12 +128,18 @@ func (x *exchange) settle(ctx *fasthttp.RequestCtx) {
 		x.discardBuffered()
 	}
 	switch {
-	case x.broken != nil, x.pump != nil, !x.body.Done():
+	case x.broken != nil, x.pump != nil, !x.body.Done(), x.malformed():
 		x.conn.mustLinger = true
 		ctx.Response.SetConnectionClose()
 	case x.conn.engine.draining():
 		ctx.Response.SetConnectionClose()
 	}
+}
+
+// malformed says whether what the client sent was refused as no request at all: whatever follows it
+// on the connection is not to be trusted either.
+func (x *exchange) malformed() bool {
+	return x.fault != nil && x.fault.Status == 400 || string(x.method) == "CONNECT"
 }
 
 // discardBuffered reads the rest of a request's body that nobody wanted, if it has already arrived

@@ -12,8 +12,8 @@ import (
 // parse turns the request line and Host into what is matched and forwarded.
 func (x *exchange) parse() *Fault {
 	f := x.conn.engine.faults
-	if fault := x.readHost(); fault != nil {
-		return fault
+	if !validAuthority(x.host, x.line.Minor == 0) {
+		return f.badRequest
 	}
 	if string(x.method) == "CONNECT" {
 		return f.method
@@ -38,21 +38,6 @@ func (x *exchange) parse() *Fault {
 	}
 	if string(x.method) == "TRACE" {
 		return f.method
-	}
-	return nil
-}
-
-// readHost finds the one Host that HTTP/1.1 demands (RFC 9112 section 3.2).
-func (x *exchange) readHost() *Fault {
-	found := 0
-	for _, f := range x.fields {
-		if wire.EqualFold(f.Name, "host") {
-			found++
-			x.host = f.Value
-		}
-	}
-	if found > 1 || found == 0 && x.line.Minor == 1 || !validAuthority(x.host, found == 0) {
-		return x.conn.engine.faults.badRequest
 	}
 	return nil
 }

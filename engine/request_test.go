@@ -32,7 +32,7 @@ func TestParseTarget(t *testing.T) {
 	} {
 		t.Run(c.intent, func(t *testing.T) {
 			x := loose("203.0.113.9", "")
-			x.fields = []wire.Field{{Name: []byte("Host"), Value: []byte(c.host)}}
+			x.host = []byte(c.host)
 			x.method = []byte(c.method)
 			x.line = wire.RequestLine{Method: x.method, Target: []byte(c.target), Minor: 1}
 			fault := x.parse()
