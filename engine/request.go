@@ -22,15 +22,19 @@ func (x *exchange) parse() *Fault {
 	if bytes.IndexByte(target, '#') >= 0 {
 		return f.badRequest
 	}
-	if target[0] != '/' {
+	absolute := target[0] != '/'
+	if absolute {
 		var ok bool
-		if target, ok = x.originForm(target); !ok {
+		if target, ok = x.takeAuthority(target); !ok {
 			return f.badRequest
 		}
 	}
 	raw := target
 	if i := bytes.IndexByte(target, '?'); i >= 0 {
 		raw, x.query = target[:i], target[i:]
+	}
+	if absolute && len(raw) == 0 {
+		raw = []byte("/")
 	}
 	var err error
 	if x.path, err = router.AppendNormalized(x.path[:0], raw, x.snap.server.slashes); err != nil {
@@ -42,27 +46,20 @@ func (x *exchange) parse() *Fault {
 	return nil
 }
 
-// originForm takes the absolute form apart: its authority replaces Host (RFC 9112 section 3.2.2).
-func (x *exchange) originForm(target []byte) ([]byte, bool) {
+// takeAuthority takes the absolute form apart: its authority replaces Host (RFC 9112 section 3.2.2).
+// What is left is path and query, either of which may be empty.
+func (x *exchange) takeAuthority(target []byte) (rest []byte, ok bool) {
 	i := bytes.Index(target, []byte("://"))
 	if i < 0 || !wire.EqualFold(target[:i], "http") && !wire.EqualFold(target[:i], "https") {
 		return nil, false
 	}
-	rest := target[i+3:]
+	rest = target[i+3:]
 	end := bytes.IndexAny(rest, "/?")
 	if end < 0 {
 		end = len(rest)
 	}
-	if !validAuthority(rest[:end], false) {
-		return nil, false
-	}
 	x.host = rest[:end]
-	if end == len(rest) || rest[end] == '?' {
-		// The path is empty, which means "/"; the query keeps its place behind it.
-		x.scratch = append(append(x.scratch[:0], '/'), rest[end:]...)
-		return x.scratch, true
-	}
-	return rest[end:], true
+	return rest[end:], validAuthority(x.host, false)
 }
 
 // validAuthority accepts host [":" port] without userinfo, of the bytes that names and addresses are

@@ -26,8 +26,9 @@
 // # How it is built
 //
 // Compile hangs every pattern into a tree of segments, one tree per host, where conflicts and routes
-// that can never match show themselves (tree.go). Each tree is then frozen into one flat array of
-// 32-byte nodes, a radix tree over bytes (freeze.go). Every node knows where the search goes on when
-// it fails, so matching backtracks without a stack, and visits no node twice: the price of a lookup
-// is bounded by the table, whatever the path (match.go).
+// that can never match show themselves (tree.go). Each tree is then frozen into flat arrays, in which
+// the literals that may follow a node are found by a hash of the segment, mostly without a collision
+// (freeze.go, node.go). Every node knows where the search goes on when it leads nowhere, so matching
+// backtracks without a stack and goes down no branch twice: what a path can cost is bounded by the
+// table (match.go).
 package router

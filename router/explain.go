@@ -51,7 +51,7 @@ func (t *Table) judge(i int, method, host, path string) verdict {
 	route := t.routes[i]
 	v := verdict{route: i, hostRank: rankHost(route.Hosts, host), namesMethod: len(route.Methods) > 0}
 	if v.hostRank < 0 {
-		v.faults = append(v.faults, fmt.Sprintf("host %s is not %s", host, strings.Join(route.Hosts, " or ")))
+		v.faults = append(v.faults, fmt.Sprintf("host %s is not %s", cmp.Or(host, `""`), strings.Join(route.Hosts, " or ")))
 	}
 	if v.namesMethod && !slices.Contains(route.Methods, method) {
 		v.faults = append(v.faults, fmt.Sprintf("method %s is not in %s", method, strings.Join(route.Methods, ", ")))

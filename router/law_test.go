@@ -85,9 +85,9 @@ func TestMatchIgnoresOrderOfRoutes(t *testing.T) {
 // A route is refused as unreachable exactly if no request reaches it by the rules.
 func TestUnreachableIsExact(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		routes, _ := dropConflicts(drawRoutes(t))
+		routes := dropConflicts(drawRoutes(t))
 		if rapid.Bool().Draw(t, "catch-alls") {
-			routes, _ = dropConflicts(append(routes, router.Route{Name: "all", Path: "/{x}/*"}, router.Route{Name: "root", Path: "/"},
+			routes = dropConflicts(append(routes, router.Route{Name: "all", Path: "/{x}/*"}, router.Route{Name: "root", Path: "/"},
 				router.Route{Name: "below a", Path: "/a/{x}/*"}, router.Route{Name: "a", Path: "/a"}, router.Route{Name: "slash", Path: "/a/"}))
 		}
 		_, err := router.Compile(routes)
@@ -106,16 +106,14 @@ func TestUnreachableIsExact(t *testing.T) {
 }
 
 // dropConflicts leaves out routes that collide, but not those that are unreachable.
-func dropConflicts(routes []router.Route) (kept []router.Route, dropped int) {
+func dropConflicts(routes []router.Route) (kept []router.Route) {
 	for _, r := range routes {
 		_, err := router.Compile(append(slices.Clone(kept), r))
-		if err != nil && strings.Contains(err.Error(), "conflicts") {
-			dropped++
-			continue
+		if err == nil || !strings.Contains(err.Error(), "conflicts") {
+			kept = append(kept, r)
 		}
-		kept = append(kept, r)
 	}
-	return kept, dropped
+	return kept
 }
 
 // hasWitness looks for a request that the reference gives to a route. Values that no pattern spells

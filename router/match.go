@@ -165,7 +165,7 @@ func (t *Table) descend(n uint32, path []byte, i int, c *Captures) (last uint32,
 		kid := uint32(none)
 		if at.flags&hasLiterals != 0 {
 			kid = at.place(hash(head, tail))
-			if k := &t.nodes[kid]; k.head != head || k.tail != tail || int(k.size) != end-from || end-from > 2*wordSize {
+			if k := &t.nodes[kid]; k.head != head || k.tail != tail || int(k.size) != end-from || end-from > exactSize {
 				kid = t.probe(kid, head, tail, path[from:end])
 			}
 		}
@@ -192,7 +192,7 @@ func (t *Table) probe(place uint32, head, tail uint64, segment []byte) (kid uint
 	for {
 		k := &t.nodes[place]
 		if k.head == head && k.tail == tail && int(k.size) == len(segment) &&
-			(len(segment) <= 2*wordSize || string(segment) == string(t.text[t.detours[place].text:][:k.size])) {
+			(len(segment) <= exactSize || string(segment) == string(t.text[t.detours[place].text:][:k.size])) {
 			return place
 		}
 		if k.flags&hasMore == 0 {

@@ -109,3 +109,25 @@ func BenchmarkMatch(b *testing.B) {
 		})
 	}
 }
+
+// What choosing among hosts adds to a match.
+func BenchmarkMatchHost(b *testing.B) {
+	table := compile(b,
+		router.Route{Path: "/users/{id}", Hosts: []string{"api.example.com"}},
+		router.Route{Path: "/users/{id}", Hosts: []string{"*.example.com"}},
+		router.Route{Path: "/users/{id}"},
+	)
+	method, path := []byte("GET"), []byte("/users/42")
+	for _, host := range []string{"api.example.com", "API.example.com:8443", "a.b.example.com", "other.org"} {
+		b.Run(host, func(b *testing.B) {
+			host := []byte(host)
+			var c router.Captures
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, o := table.Match(method, host, path, &c); o != router.Found {
+					b.Fatal(o)
+				}
+			}
+		})
+	}
+}

@@ -61,38 +61,54 @@ func (n *node) captureKid() uint32 { return n.kids - uint32(n.flags&hasLiterals)
 // wordSize is how many bytes of path are looked at in one go.
 const wordSize = 8
 
-// spellTail returns the last word of the segment of path that starts at from, which is longer than a
-// word, and where the segment ends. The tail of exactly one word is 0.
+// exactSize is the length up to which head, tail and length say all of a segment. In a longer one, tail
+// is a digest of all but the head, and the text must be compared.
+const exactSize = 2 * wordSize
+
+// Odd constants with bits all over, from the golden ratios of one and of three dimensions.
+const (
+	oddBits     = 0x9E3779B97F4A7C15
+	moreOddBits = 0xD1B54A32D192ED03
+)
+
+// spellTail spells the segment of path that starts at from and is longer than a word, or exactly one:
+// tail is then 0. It also returns where the segment ends.
 func spellTail(path []byte, from int) (tail uint64, end int) {
+	var middle uint64
 	for end = from + wordSize; ; end += wordSize {
 		word := wordAt(path, end)
 		if slashes := slashBits(word); slashes != 0 {
 			end += bits.TrailingZeros64(slashes) / 8
 			break
 		}
-		if len(path)-end <= wordSize {
+		if len(path)-end < wordSize {
 			end = len(path)
 			break
 		}
+		middle = bits.RotateLeft64((middle^word)*oddBits, wordSize/2)
 	}
 	if end-from == wordSize {
 		return 0, end
 	}
-	return wordAt(path, end-wordSize), end
+	tail = wordAt(path, end-wordSize)
+	if end-from > exactSize {
+		tail ^= middle
+	}
+	return tail, end
 }
 
 // spell returns the head and tail of a literal.
-func spell(name string) (head, tail uint64) {
-	head = wordAt([]byte(name), 0)
-	if len(name) > wordSize {
-		tail = wordAt([]byte(name), len(name)-wordSize)
+func spell(literal string) (head, tail uint64) {
+	text := []byte(literal)
+	if len(text) > wordSize {
+		tail, _ = spellTail(text, 0)
 	}
-	return head, tail
+	return wordAt(text, 0), tail
 }
 
-// hash depends only on head and tail: longer segments that share them go to one place.
+// hash mixes head and tail by a folded product, so that any window of its bits serves as an index.
 func hash(head, tail uint64) uint64 {
-	high, low := bits.Mul64(head^0x9E3779B97F4A7C15, tail^0xD1B54A32D192ED03)
+	high, low := bits.Mul64(head^oddBits, tail^moreOddBits)
 	return high ^ low
 }
 

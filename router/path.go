@@ -31,19 +31,22 @@ const (
 	KeepEncodedSlash
 )
 
-// pathClass sorts the bytes of a path by what normalisation does with them.
+// pathClass sorts the bytes of a path by what normalisation does with them. The bits serve isPlain: two
+// neighbours that share one of the low bits may make an empty or a dot segment.
 type pathClass uint8
 
 const (
-	classEncode     pathClass = iota // not allowed raw: percent-encoded
-	classUnreserved                  // RFC 3986 unreserved: stands raw, and is decoded when escaped
-	classRaw                         // allowed raw, but means something else when escaped
-	classDot                         // unreserved, and may make a dot segment
-	classSlash
-	classBackslash
-	classPercent
-	classControl
-	classForm // ends a path: "?" and "#"
+	classUnreserved pathClass = 0x00 // RFC 3986 unreserved: stands raw, and is decoded when escaped
+	classRaw        pathClass = 0x10 // allowed raw, but means something else when escaped
+	classDot        pathClass = 0x01 // unreserved, and may make a dot segment
+	classSlash      pathClass = 0x03
+
+	classSuspect   pathClass = 0x80 // set in all below: the path is not plain
+	classEncode    pathClass = 0x80 // not allowed raw: percent-encoded
+	classBackslash pathClass = 0x84
+	classPercent   pathClass = 0x88
+	classControl   pathClass = 0x8C
+	classForm      pathClass = 0x90 // ends a path: "?" and "#"
 )
 
 // pathClasses is a constant table: the class of every byte.
@@ -55,8 +58,11 @@ func classifyPathBytes() (table [256]pathClass) {
 			table[bytes[i]] = class
 		}
 	}
-	for b := range 0x20 {
-		table[b] = classControl
+	for b := range table {
+		table[b] = classEncode
+		if b < 0x20 {
+			table[b] = classControl
+		}
 	}
 	mark(classControl, "\x7f")
 	mark(classUnreserved, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_~")
@@ -95,26 +101,19 @@ func AppendNormalized(dst, rawPath []byte, p SlashPolicy) ([]byte, error) {
 	return out, nil
 }
 
-// isPlain reports whether path is surely in normal form: no escape, nothing to escape, and no
-// segment that is empty or starts with a dot. It is the fast path; false only means "look closer".
+// isPlain reports whether path is surely in normal form: no escape, nothing to escape, no slash or dot
+// beside another. It is the fast path, without a branch for each byte; false only means "look closer".
 func isPlain(path []byte) bool {
 	if len(path) == 0 || path[0] != '/' {
 		return false
 	}
-	before := byte('x')
+	var found, before pathClass
 	for _, b := range path {
-		switch pathClasses[b] {
-		case classUnreserved, classRaw:
-		case classSlash, classDot:
-			if before == '/' {
-				return false
-			}
-		default:
-			return false
-		}
-		before = b
+		class := pathClasses[b]
+		found |= class & (before | classSuspect)
+		before = class
 	}
-	return true
+	return found&(classSlash|classSuspect) == 0
 }
 
 // appendSegments appends "/" and the normal form of raw, which is a path less its first slash.

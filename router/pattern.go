@@ -112,16 +112,15 @@ func (p pattern) checkParams(path string) error {
 	return nil
 }
 
-// example is a path that the pattern matches: captures stand for themselves without braces, and
-// "*" for nothing.
+// example is a path that the pattern matches: each capture takes its own name, "*" takes a "*".
 func (p pattern) example() string {
-	if len(p.segments) == 0 {
-		return "/"
-	}
 	var b strings.Builder
 	for _, s := range p.segments {
 		b.WriteByte('/')
 		b.WriteString(s.text)
+	}
+	if p.rest {
+		b.WriteString("/*")
 	}
 	return b.String()
 }

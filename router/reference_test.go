@@ -61,8 +61,7 @@ func rankOfHosts(hosts []string, host string) (rank string, fits bool) {
 	return rank, fits
 }
 
-// rankOfPattern writes a letter for each segment: e for the end, l for a literal ... in the order of
-// their worth, which is not the alphabet's.
+// rankOfPattern writes one character for each segment that the path has, the better the lesser.
 func rankOfPattern(pattern, path string) (rank string, fits bool) {
 	const end, literal, capture, rest = " ", "0", "1", "2"
 	want, got := strings.Split(pattern, "/"), strings.Split(path, "/")

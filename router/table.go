@@ -66,20 +66,17 @@ func (e Errors) Unwrap() []error {
 // can never be reached. The routes are copied.
 func Compile(routes []Route) (*Table, error) {
 	c := compiler{
-		table: &Table{routes: slices.Clone(routes), params: make([][]string, len(routes))},
+		table: &Table{routes: cloneRoutes(routes), params: make([][]string, len(routes))},
 		trees: map[string]*branch{},
 	}
 	places := make([]placement, 0, len(routes))
 	for i, route := range routes {
-		if p, ok := c.parse(i, route); ok {
+		if p, ok := c.parse(i, route); ok && c.insert(p) {
 			places = append(places, p)
-			c.insert(p)
 		}
 	}
-	if len(c.errs) == 0 {
-		for _, p := range places {
-			c.checkReachable(p)
-		}
+	for _, p := range places {
+		c.checkReachable(p)
 	}
 	if len(c.errs) > 0 {
 		slices.SortStableFunc(c.errs, func(a, b *RouteError) int { return a.Route - b.Route })
@@ -87,6 +84,14 @@ func Compile(routes []Route) (*Table, error) {
 	}
 	c.freeze()
 	return c.table, nil
+}
+
+func cloneRoutes(routes []Route) []Route {
+	clones := slices.Clone(routes)
+	for i, r := range clones {
+		clones[i].Hosts, clones[i].Methods = slices.Clone(r.Hosts), slices.Clone(r.Methods)
+	}
+	return clones
 }
 
 // Params returns the names of a route's captures in the order of Captures. The caller must not change
@@ -138,7 +143,7 @@ func (c *compiler) parse(i int, route Route) (placement, bool) {
 }
 
 // insert hangs a route into the trees of its hosts, or reports the first route it conflicts with.
-func (c *compiler) insert(p placement) {
+func (c *compiler) insert(p placement) (ok bool) {
 	for _, host := range p.hosts {
 		tree := c.trees[host]
 		if tree == nil {
@@ -151,8 +156,9 @@ func (c *compiler) insert(p placement) {
 		}
 		c.fault(p.route, other.route(), "path", fmt.Errorf("%s conflicts with %s: both take %s %s%s",
 			c.table.label(p.route), c.table.label(other.route()), c.commonMethods(p.methods, other.methods), host, c.table.routes[p.route].Path))
-		return
+		return false
 	}
+	return true
 }
 
 func (c *compiler) commonMethods(a, b methodSet) string {
@@ -205,6 +211,6 @@ func (c *compiler) freeze() {
 			t.hosts.exact[host] = start
 		}
 	}
-	t.nodes, t.detours = slices.Clip(f.nodes), slices.Clip(f.detours)
-	t.takers, t.text = slices.Clip(f.takers), slices.Clip(f.text)
+	t.nodes, t.detours = slices.Clone(f.nodes), slices.Clone(f.detours) // without the room they grew into
+	t.takers, t.text = slices.Clone(f.takers), slices.Clone(f.text)
 }

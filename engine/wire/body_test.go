@@ -10,7 +10,7 @@ import (
 	"testing/iotest"
 )
 
-// chunkings are chunked bodies with all that a reader should make of them. Body and Guard share the table.
+// chunkings are chunked bodies with all that a reader should make of them.
 var chunkings = []struct {
 	stream, payload, trailers string
 	err                       error

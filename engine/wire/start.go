@@ -12,8 +12,8 @@ type RequestLine struct {
 // without spaces or controls, one SP, HTTP/1.0 or HTTP/1.1. The form of the target is the caller's to
 // judge. It fails with ErrLine for a CR or LF, with ErrVersion for another HTTP version, else with ErrStart.
 func ParseRequestLine(line []byte) (RequestLine, error) {
-	i := bytes.IndexByte(line, ' ')
-	if i < 0 || !Token(line[:i]) {
+	i := tokenPrefix(line)
+	if i == 0 || i >= len(line) || line[i] != ' ' {
 		return RequestLine{}, startFault(line)
 	}
 	method, rest := line[:i:i], line[i+1:]

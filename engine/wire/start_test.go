@@ -32,10 +32,12 @@ func TestParseRequestLine(t *testing.T) {
 		{"GET /a\tb HTTP/1.1", "", "", 0, ErrStart}, // nor part of a target
 		{"GET /\x00 HTTP/1.1", "", "", 0, ErrStart}, // NUL
 		{"GET /\x7f HTTP/1.1", "", "", 0, ErrStart}, // DEL
-		{"GET /\r HTTP/1.1", "", "", 0, ErrStart},   // bare CR
-		{"G@T / HTTP/1.1", "", "", 0, ErrStart},     // method not a token
-		{"GET: / HTTP/1.1", "", "", 0, ErrStart},    // the same, looking like a field
-		{"GET / http/1.1", "", "", 0, ErrStart},     // the name is case-sensitive
+		{"GET /\r HTTP/1.1", "", "", 0, ErrLine},    // bare CR
+		{"GET / HTTP/1.1\r", "", "", 0, ErrLine},    // two CR
+		{"GET / HTTP/1.1\nA: b", "", "", 0, ErrLine},
+		{"G@T / HTTP/1.1", "", "", 0, ErrStart},  // method not a token
+		{"GET: / HTTP/1.1", "", "", 0, ErrStart}, // the same, looking like a field
+		{"GET / http/1.1", "", "", 0, ErrStart},  // the name is case-sensitive
 		{"GET / HTTPS/1.1", "", "", 0, ErrStart},
 		{"GET / HTTP/", "", "", 0, ErrStart},
 
@@ -83,8 +85,9 @@ func TestParseStatusLine(t *testing.T) {
 		{"HTTP/1.1\t200 OK", 0, 0, "", ErrStart},
 		{"HTTP/1.1 200\tOK", 0, 0, "", ErrStart},
 		{"HTTP/1.1 200 O\x00K", 0, 0, "", ErrStart},
-		{"HTTP/1.1 200 OK\rX: y", 0, 0, "", ErrStart}, // bare CR
-		{"ICY 200 OK", 0, 0, "", ErrStart},            // shoutcast
+		{"HTTP/1.1 200 OK\rX: y", 0, 0, "", ErrLine}, // bare CR
+		{"HTTP/1.1\r200 OK", 0, 0, "", ErrLine},
+		{"ICY 200 OK", 0, 0, "", ErrStart}, // shoutcast
 		{"http/1.1 200 OK", 0, 0, "", ErrStart},
 		{"HTTP/2.0 200 OK", 0, 0, "", ErrVersion},
 		{"HTTP/1.10 200 OK", 0, 0, "", ErrVersion},

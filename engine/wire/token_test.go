@@ -25,7 +25,7 @@ func TestFirstControlFindsEveryControlEverywhere(t *testing.T) {
 	for _, filler := range []byte{' ', 'x', '~', 0x80, 0xff, 0x9f} {
 		for length := range 20 {
 			clean := bytes.Repeat([]byte{filler}, length)
-			if got := firstControl(clean); got != length {
+			if got := firstControl(clean, 0); got != length {
 				t.Fatalf("%d of %#x: control at %d", length, filler, got)
 			}
 			for at := range length {
@@ -36,8 +36,36 @@ func TestFirstControlFindsEveryControlEverywhere(t *testing.T) {
 					if c < 0x20 || c == 0x7f {
 						want = at
 					}
-					if got := firstControl(b); got != want {
+					if got := firstControl(b, 0); got != want {
 						t.Fatalf("%q: control at %d, want %d", b, got, want)
+					}
+					if got := firstControl(b, at); got != want {
+						t.Fatalf("%q from %d: control at %d, want %d", b, at, got, want)
+					}
+				}
+			}
+		}
+	}
+}
+
+// A token must end at the same byte on the fast path, which knows words, and behind it.
+func TestTokenPrefixEndsAtTheFirstOtherByte(t *testing.T) {
+	for _, filler := range []byte{'a', 'Z', '-', '0', '~'} {
+		for length := range 20 {
+			clean := bytes.Repeat([]byte{filler}, length)
+			if got := tokenPrefix(clean); got != length {
+				t.Fatalf("%d of %q: token of %d", length, filler, got)
+			}
+			for at := range length {
+				for c := range 256 {
+					b := bytes.Clone(clean)
+					b[at] = byte(c)
+					want := length
+					if !tokenBytes[c] {
+						want = at
+					}
+					if got := tokenPrefix(b); got != want {
+						t.Fatalf("%q: token of %d, want %d", b, got, want)
 					}
 				}
 			}
