@@ -108,6 +108,9 @@ func (c *conn) next() error {
 	if err := c.finish(); err != nil {
 		return err
 	}
+	if c.gone.Load() {
+		return net.ErrClosed // what it had pipelined has nobody to go to
+	}
 	settings := &c.engine.snapshot.Load().server
 	if c.served == 0 && c.secure != nil {
 		if err := c.handshake(settings.headerTimeout); err != nil {

@@ -86,24 +86,24 @@ func (p *Pool) Timeouts() Timeouts { return p.config.Timeouts }
 // Targets lists the pool's targets in the order of the configuration. The slice is not to be changed.
 func (p *Pool) Targets() []*Target { return p.targets }
 
-// Pick chooses the next target in weighted round-robin order, other than avoid when there is
-// another one to choose. A nil avoid avoids none.
+// Pick chooses a target in weighted round-robin order. A second choice for the same request names the
+// target to avoid: it takes the next other one, if there is one, and costs nobody a turn, for otherwise
+// a target that fails would be the first choice of every request. A nil avoid avoids none.
 func (p *Pool) Pick(avoid *Target) (*Target, error) {
 	n := uint32(len(p.schedule)) // #nosec G115 -- at most maxSchedule
 	if n == 0 {
 		return nil, ErrNoTarget
 	}
-	start := p.turn.Add(1) - 1
-	t := p.targets[p.schedule[start%n]]
-	if t != avoid {
-		return t, nil
+	if avoid == nil {
+		return p.targets[p.schedule[(p.turn.Add(1)-1)%n]], nil
 	}
-	for i := uint32(1); i < n; i++ {
-		if other := p.targets[p.schedule[(start+i)%n]]; other != avoid {
-			return other, nil
+	start := p.turn.Load()
+	for i := range n {
+		if t := p.targets[p.schedule[(start+i)%n]]; t != avoid {
+			return t, nil
 		}
 	}
-	return t, nil
+	return avoid, nil
 }
 
 // Refresh looks up again the names that are due at now. It blocks for the lookups; a failed one
