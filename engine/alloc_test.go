@@ -7,32 +7,6 @@ import (
 	"testing"
 )
 
-const (
-	smallAnswer  = "HTTP/1.1 200 OK\r\nDate: Mon, 02 Jan 2006 15:04:05 GMT\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\nhello, world"
-	usualRequest = "GET /users/42?page=1 HTTP/1.1\r\nHost: api.example.com\r\nUser-Agent: test/1.0\r\nAccept: */*\r\n" +
-		"Accept-Encoding: gzip, br\r\nCookie: session=0123456789abcdef\r\nX-API-Version: v1\r\n\r\n"
-	postRequest = "POST /users HTTP/1.1\r\nHost: api.example.com\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
-)
-
-// destinationTables is a route behind a header switch and a sticky split, strip_prefix on.
-func destinationTables(target string) string {
-	return publicRoute(target) + `
-[split.canary]
-weights = { origin = 1 }
-sticky  = "cookie:session"
-[switch.version]
-header  = "X-API-Version"
-cases   = { v1 = "canary" }
-default = "origin"
-[[route]]
-name = "users"
-path = "/users/*"
-strip_prefix = true
-auth = ["none"]
-to   = "version"
-`
-}
-
 // TestAllocations holds the hot path to none: a whole exchange, both sockets and the test's own client
 // and origin included.
 func TestAllocations(t *testing.T) {

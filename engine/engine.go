@@ -85,20 +85,31 @@ func New(o Options) (*Engine, error) {
 		e.log.Error().Err(err).Msg("the configuration is not watched: reload by SIGHUP")
 	}
 	e.watcher = watcher
-	file, faults := config.Load(o.Path)
+	if err := e.load(); err != nil {
+		if watcher != nil {
+			_ = watcher.Close()
+		}
+		return nil, err
+	}
+	return e, nil
+}
+
+// load makes the first snapshot.
+func (e *Engine) load() error {
+	file, faults := config.Load(e.options.Path)
 	if file == nil {
-		return nil, faults
+		return faults
 	}
 	snap, faults := compile(file, faults, nil, e.started)
 	if err := faults.Err(); err != nil {
-		return nil, err
+		return err
 	}
-	if err := o.Log.SetLevel(file.Log.Level); err != nil {
-		return nil, err
+	if err := e.options.Log.SetLevel(file.Log.Level); err != nil {
+		return fmt.Errorf("BUG: a log level that was accepted: %w", err)
 	}
 	e.adminAddress = file.Admin.Listen
 	e.snapshot.Store(snap)
-	return e, nil
+	return nil
 }
 
 // newServer sets fasthttp up to do no more than drive connections and write responses.

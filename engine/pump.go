@@ -29,7 +29,12 @@ type pump struct {
 	chunked  bool
 	buffer   []byte
 	awaiting atomic.Bool // the client's next bytes are waited for
+	ending   atomic.Bool // the body's last bytes are being sent
 }
+
+// endTime is how long an answer waits for a pump that is sending the body's last bytes: the target may
+// have answered them before the pump's goroutine has seen that they are sent.
+const endTime = 50 * time.Millisecond
 
 // startPump begins to carry the body, first telling a client that waits for it to go on.
 func (x *exchange) startPump() error {
@@ -52,6 +57,12 @@ func (x *exchange) startPump() error {
 func (x *exchange) joinPump() {
 	if x.pump == nil {
 		return
+	}
+	if x.pump.ending.Load() {
+		select {
+		case <-x.pump.done:
+		case <-time.After(endTime):
+		}
 	}
 	select {
 	case <-x.pump.done:
@@ -95,6 +106,7 @@ func (p *pump) run() {
 		p.awaiting.Store(false)
 		if n > 0 {
 			p.sent += int64(n)
+			p.ending.Store(!p.chunked && p.x.body.Done())
 			if p.x.route.tooLarge(p.sent) {
 				p.fail(p.x.conn.engine.faults.tooLarge)
 				return
@@ -146,6 +158,7 @@ func (p *pump) send(n int) bool {
 // finish completes the body. Only here is a last chunk ever written.
 func (p *pump) finish() {
 	timeouts := p.x.pool.Timeouts()
+	p.ending.Store(true)
 	if p.chunked {
 		end := append(p.buffer[:0], "0\r\n"...)
 		for _, f := range p.x.body.Trailers() {

@@ -268,6 +268,7 @@ func (r *relay) Close() error {
 func (x *exchange) relayUntilClose(ctx *fasthttp.RequestCtx) {
 	ctx.HijackSetNoResponse(true)
 	ctx.Hijack(func(net.Conn) {
+		defer x.conn.engine.contain(x.conn.abort)
 		if err := x.writeUntilClose(); err != nil {
 			x.conn.abort()
 		}

@@ -27,7 +27,10 @@ func (x *exchange) switchProtocols(ctx *fasthttp.RequestCtx, r *upstream.Respons
 	x.back = append(x.back, x.upgrade...)
 	x.back = append(x.back, "\r\n\r\n"...)
 	ctx.HijackSetNoResponse(true)
-	ctx.Hijack(func(net.Conn) { x.tunnel() })
+	ctx.Hijack(func(net.Conn) {
+		defer x.conn.engine.contain(func() {})
+		x.tunnel()
+	})
 	return nil
 }
 
