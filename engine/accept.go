@@ -3,6 +3,7 @@ package engine
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -141,9 +142,16 @@ func (a *acceptor) tls() *tls.Config {
 // refuse answers a connection beyond the limit, if that can be done without waiting, and closes it.
 func (e *Engine) refuse(socket net.Conn, secure bool) {
 	if !secure {
-		body := e.faults.connections.appendProblem(nil, nil)
+		id := e.appendRequestID(nil)
+		body := e.faults.connections.appendProblem(nil, id)
 		head := appendStatusLine(nil, 503, []byte("Service Unavailable"))
-		head = append(head, "Content-Type: application/problem+json\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"...)
+		head = append(head, "Content-Type: application/problem+json\r\nCache-Control: no-store\r\nRetry-After: 1\r\n"...)
+		if name := e.snapshot.Load().server.requestIDHeader; name != "" {
+			head = appendField(head, []byte(name), id)
+		}
+		head = appendDate(head, time.Now())
+		// The length tells a client that has it all, even if a reset follows: nobody reads its request.
+		head = fmt.Appendf(head, "Connection: close\r\nContent-Length: %d\r\n\r\n", len(body))
 		_ = socket.SetWriteDeadline(time.Now().Add(acceptPause))
 		_, _ = socket.Write(append(head, body...))
 	}

@@ -127,14 +127,19 @@ func (x *exchange) identify() {
 			return
 		}
 	}
-	x.requestID = x.requestID[:0]
+	x.requestID = x.conn.engine.appendRequestID(x.requestID[:0])
+}
+
+// appendRequestID appends a new request id.
+func (e *Engine) appendRequestID(dst []byte) []byte {
 	for range 2 {
 		const hex = "0123456789abcdef"
-		for bits, i := x.conn.engine.random(), 0; i < 16; i++ {
-			x.requestID = append(x.requestID, hex[bits&15])
+		for bits, i := e.random(), 0; i < 16; i++ {
+			dst = append(dst, hex[bits&15])
 			bits >>= 4
 		}
 	}
+	return dst
 }
 
 // validRequestID accepts what is safe in a header, in JSON and in a log line, of a bounded length.

@@ -1,7 +1,7 @@
 // Package versus times the router of Sluice beside those of others, in one process and on the same
 // requests. It is a module of its own, so that the rivals never enter the gateway's dependencies.
 //
-//	go test -bench Router ./...                    every library on every set
+//	go test -bench Router .                                 every library on every set
 //	SLUICE_RATIOS=print go test -count 1 -run Ratios -v .   medians of interleaved rounds, and their ratios
 //	SLUICE_RATIOS=assert go test -count 1 -run Ratios -v .  the same, failing when a goal is missed
 package versus
