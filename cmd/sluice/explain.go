@@ -26,7 +26,8 @@ route takes it and why others do not, what the route asks of it, where it goes,
 and what the upstream gets; or why it is refused.
 
 Nothing is sent. The URL is taken as it is: dots and escapes are the gateway's
-to judge. A URL that is only a path has the Host localhost.`,
+to judge. A URL that is only a path has the Host localhost. A request id that the
+gateway would make up shows as zeros.`,
 		Example: `  sluice explain GET http://api.example.com/users/42
   sluice explain POST /orders -H 'Host: api.example.com' -H 'X-API-Version: v2'
   sluice explain GET /users/42 --client 203.0.113.9 --format json`,

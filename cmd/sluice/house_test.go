@@ -13,11 +13,11 @@ import (
 )
 
 const (
-	ours      = "github.com/sluice-gateway/sluice"
-	foreign   = "(a module that is not ours)"
-	fasthttp  = "github.com/valyala/fasthttp/..."
-	tomlOnly  = "github.com/BurntSushi/toml/..."
-	telemetry = ours + "/engine/telemetry/..."
+	ours     = "github.com/sluice-gateway/sluice"
+	foreign  = "(a module that is not ours)"
+	fasthttp = "github.com/valyala/fasthttp/..."
+	tomlOnly = "github.com/BurntSushi/toml/..."
+	telling  = ours + "/engine/telemetry/..."
 )
 
 // direction is one law of who imports whom. Patterns are those of the go command; "./" is our module.
@@ -34,9 +34,9 @@ func directions() []direction {
 	return []direction{
 		{of: []string{"./router/..."}, never: []string{"./...", foreign}, may: []string{"./router/..."}, closure: true,
 			reason: "a library that others can use needs the standard library only"},
-		{of: []string{"./auth/..."}, never: []string{"./...", fasthttp, tomlOnly, telemetry}, may: []string{"./auth/..."}, closure: true,
+		{of: []string{"./auth/..."}, never: []string{"./...", fasthttp, tomlOnly, telling}, may: []string{"./auth/..."}, closure: true,
 			reason: "auth is deaf: it takes bytes and now, and returns values"},
-		{of: []string{"./limiter/..."}, never: []string{"./...", fasthttp, tomlOnly, telemetry}, may: []string{"./limiter/..."}, closure: true,
+		{of: []string{"./limiter/..."}, never: []string{"./...", fasthttp, tomlOnly, telling}, may: []string{"./limiter/..."}, closure: true,
 			reason: "the limiter is deaf: it takes numbers and now, and returns values"},
 		{of: []string{"./..."}, but: []string{"./engine", "./engine/upstream"}, never: []string{fasthttp},
 			reason: "only the request path knows which HTTP library carries it"},
@@ -104,7 +104,9 @@ func matches(packages map[string]listed, patterns []string, importPath string) b
 	})
 }
 
-func isOurs(importPath string) bool { return importPath == ours || strings.HasPrefix(importPath, ours+"/") }
+func isOurs(importPath string) bool {
+	return importPath == ours || strings.HasPrefix(importPath, ours+"/")
+}
 
 // misdirected names every import that breaks a direction.
 func misdirected(packages map[string]listed, laws []direction) (faults []string) {

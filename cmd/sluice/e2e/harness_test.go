@@ -170,7 +170,8 @@ func (g *gateway) start(env ...string) {
 	g.exited = make(chan struct{})
 	g.command = exec.Command(binary, "run", "-c", filepath.Join(g.dir, "gateway.toml"))
 	g.command.Dir = g.dir
-	g.command.Env = append(os.Environ(), env...)
+	// The race runtime otherwise sleeps a second at every exit.
+	g.command.Env = append(os.Environ(), append(env, "GORACE=atexit_sleep_ms=10")...)
 	g.command.Stdout, g.command.Stderr = &g.log, &g.log
 	if err := g.command.Start(); err != nil {
 		g.t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -116,7 +117,7 @@ func TestTLS(t *testing.T) {
 	ca.issue("second", "b.example.com", "*.b.example.com")
 	certificates := "certificates = [" + ca.pair("first") + ", " + ca.pair("second") + "]\n"
 	up := startAnswering(t, ok)
-	g, address := startSecure(t, `header_timeout = "500ms"`, certificates, public(up.url()))
+	g, address := startSecure(t, "", certificates, public(up.url()))
 	_, strict := startSecure(t, "", certificates+"strict_sni = true\n", public(up.url()))
 	_, modern := startSecure(t, "", certificates+"min_version = \"1.3\"\n", public(up.url()))
 	for _, c := range []struct {
@@ -167,6 +168,15 @@ func TestTLS(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// A client on a TLS port that says nothing, or nothing that makes sense, goes as soon as one on a plain port.
+func TestSilentTLSClients(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t, "ca")
+	ca.issue("first", "a.example.com")
+	up := startAnswering(t, ok)
+	_, address := startSecure(t, `header_timeout = "500ms"`, "certificates = ["+ca.pair("first")+"]", public(up.url()))
 	t.Run("a client that says nothing is not waited for", func(t *testing.T) { dial(t, address).expectGone() })
 	t.Run("a client that stops in its handshake", func(t *testing.T) {
 		c := dial(t, address)
@@ -230,13 +240,13 @@ func TestSecureUpstream(t *testing.T) {
 	ca.issue("gateway", "gateway.internal")
 	stranger.issue("gateway", "gateway.internal")
 	url := startSecureService(t, ca)
-	settings := func(ca, name, pairOf *authority, serverName string) string {
+	settings := func(trusts, shows *authority, serverName string) string {
 		text := fmt.Sprintf("[upstream.up.tls]\nserver_name = %q\n", serverName)
-		if ca != nil {
-			text += fmt.Sprintf("ca = %q\n", ca.path(name.leaf.Subject.CommonName+".pem"))
+		if trusts != nil {
+			text += fmt.Sprintf("ca = %q\n", trusts.path(trusts.leaf.Subject.CommonName+".pem"))
 		}
-		if pairOf != nil {
-			text += fmt.Sprintf("cert = %q\nkey = %q\n", pairOf.path("gateway.pem"), pairOf.path("gateway.key"))
+		if shows != nil {
+			text += fmt.Sprintf("cert = %q\nkey = %q\n", shows.path("gateway.pem"), shows.path("gateway.key"))
 		}
 		return text
 	}
@@ -244,11 +254,11 @@ func TestSecureUpstream(t *testing.T) {
 		intent, upstream string
 		trusted          bool
 	}{
-		{"each knows the other", settings(ca, ca, ca, "target.internal"), true},
-		{"the gateway knows another authority", settings(stranger, stranger, ca, "target.internal"), false},
-		{"the system's authorities", settings(nil, nil, ca, "target.internal"), false},
-		{"another name", settings(ca, ca, ca, "other.internal"), false},
-		{"the target's address is no name of it", settings(ca, ca, ca, ""), false},
+		{"each knows the other", settings(ca, ca, "target.internal"), true},
+		{"the gateway knows another authority", settings(stranger, ca, "target.internal"), false},
+		{"the system's authorities", settings(nil, ca, "target.internal"), false},
+		{"another name", settings(ca, ca, "other.internal"), false},
+		{"the target's address is no name of it", settings(ca, ca, ""), false},
 	} {
 		t.Run(c.intent, func(t *testing.T) {
 			t.Parallel()
@@ -262,7 +272,7 @@ func TestSecureUpstream(t *testing.T) {
 		})
 	}
 	for _, pair := range []*authority{nil, stranger} {
-		g, _ := startSecure(t, "", "certificates = ["+ca.pair("front")+"]", toService(url, settings(ca, ca, pair, "target.internal"), ""))
+		g, _ := startSecure(t, "", "certificates = ["+ca.pair("front")+"]", toService(url, settings(ca, pair, "target.internal"), ""))
 		if _, r := g.exchange(t, "GET /x HTTP/1.1\r\nHost: h\r\n\r\n"); r.status != 502 {
 			t.Errorf("status %d without a certificate that the target knows", r.status)
 		}
@@ -280,7 +290,7 @@ func startSecureService(t testing.TB, ca *authority) (url string) {
 		_, _ = io.Copy(w, r.Body)
 	}))
 	s.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.pool()}
-	s.Config.ErrorLog = nil
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // refusing is what it is here for
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	return s.URL
