@@ -339,3 +339,75 @@ func TestReloadLosesNothing(t *testing.T) {
 	finishStaying()
 	finishMoving()
 }
+
+// TestReloadRefused has a faulty configuration change nothing, and be told of in full.
+func TestReloadRefused(t *testing.T) {
+	up := startLongLived(t)
+	good := twoUpstreams(up.URL, up.URL, "", "")
+	g := startGateway(t, good)
+	before := g.status(t).Config
+	g.configure(good + "[[route]]\nname = \"a\"\npath = \"nonsense\"\nto = \"stay\"\n[[route]]\nname = \"b\"\npath = \"/b\"\nto = \"nowhere\"\n")
+	g.signal(syscall.SIGHUP)
+	eventually(t, "the failure is counted", func() bool { return g.status(t).Config.Failures > 0 })
+	s := g.status(t).Config
+	if s.Hash != before.Hash || s.Reloads != 0 || s.LastFailure == nil {
+		t.Errorf("the status is %+v", s)
+	}
+	for _, fault := range []string{"nonsense", "nowhere"} {
+		if !strings.Contains(g.log.String(), fault) || !strings.Contains(s.LastError, fault) {
+			t.Errorf("log or status do not name the fault %q: %q", fault, s.LastError)
+		}
+	}
+	if _, r := g.exchange(t, "GET /stay/1 HTTP/1.1\r\nHost: h\r\n\r\n"); r.status != 200 || !g.ready() {
+		t.Errorf("after the refused reload: %s", r.line)
+	}
+	// The file alone, put in place by a rename, is enough.
+	g.configure(twoUpstreams(up.URL, up.URL, `drain = "1s"`, ""))
+	eventually(t, "the renamed file is live", func() bool { return g.status(t).Config.Hash != before.Hash })
+}
+
+// TestReloadListeners adds and removes an address; one that is taken keeps everything as it was.
+func TestReloadListeners(t *testing.T) {
+	up := startLongLived(t)
+	taken := listenAnywhere(t)
+	defer taken.Close()
+	added := freeAddress(t)
+	with := func(addresses ...string) string {
+		text := twoUpstreams(up.URL, up.URL, "", "")
+		return strings.Replace(text, `["$LISTEN"]`, fmt.Sprintf("%q", addresses), 1)
+	}
+	list := func(text string) string { return strings.ReplaceAll(text, `" "`, `", "`) }
+	ask := func(c *client) {
+		t.Helper()
+		if r := c.do("GET /stay/1 HTTP/1.1\r\nHost: h\r\n\r\n"); r.status != 200 {
+			t.Errorf("got %s", r.line)
+		}
+	}
+	g := startGateway(t, with("$LISTEN"))
+	kept := g.dial(t)
+	ask(kept)
+	g.reload(t, list(with("$LISTEN", added)))
+	onAdded := dial(t, added)
+	ask(onAdded)
+
+	before := g.status(t).Config.Hash
+	g.configure(list(with(freeAddress(t), taken.Addr().String())))
+	g.signal(syscall.SIGHUP)
+	eventually(t, "the failure is counted", func() bool { return g.status(t).Config.Failures > 0 })
+	if s := g.status(t).Config; s.Hash != before || !strings.Contains(s.LastError, "address already in use") {
+		t.Errorf("the status is %+v", s)
+	}
+	ask(g.dial(t))
+	ask(dial(t, added))
+
+	g.reload(t, with("$LISTEN"))
+	eventually(t, "the removed address refuses", func() bool {
+		c, err := net.DialTimeout("tcp", added, patience)
+		if err == nil {
+			c.Close()
+		}
+		return errors.Is(err, syscall.ECONNREFUSED)
+	})
+	ask(onAdded) // what had been accepted stays
+	ask(kept)
+}
