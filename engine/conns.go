@@ -77,12 +77,17 @@ func (s *conns) wait(ctx context.Context) error {
 	}
 }
 
-// closeAll closes every connection, whatever it is doing, and tells how many there were.
+// closeAll closes every connection, whatever it is doing, cuts the exchanges that wait for a target, and
+// tells how many connections there were.
 func (s *conns) closeAll() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.open {
+		c.gone.Store(true)
 		_ = c.socket.Close()
+		if lease := c.leased.Load(); lease != nil {
+			c.leave(lease)
+		}
 	}
 	return len(s.open)
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"io"
+	"net"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -71,6 +72,9 @@ func (e *Engine) attempt(x *exchange, ctx *fasthttp.RequestCtx, target *upstream
 		return err
 	}
 	x.hold(target, c)
+	if x.conn.gone.Load() {
+		return net.ErrClosed // whoever cuts exchanges may have come before there was one to cut
+	}
 	x.out = x.appendHead(x.out[:0])
 	x.out = append(x.out, x.payload...)
 	timeouts := x.pool.Timeouts()

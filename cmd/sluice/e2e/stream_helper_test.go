@@ -31,17 +31,22 @@ func within[T any](t testing.TB, what string, c <-chan T) T {
 	}
 }
 
-// service is an upstream made of an HTTP handler, which counts the connections it was asked for.
+// service is an upstream made of an HTTP handler, which counts the connections it was asked for, and those
+// among them that are still open and speak HTTP.
 type service struct {
 	*httptest.Server
-	connections atomic.Int64
+	connections, open atomic.Int64
 }
 
 func startService(t testing.TB, handler http.HandlerFunc) *service {
 	u := &service{Server: httptest.NewUnstartedServer(handler)}
 	u.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		if state == http.StateNew {
+		switch state {
+		case http.StateNew:
 			u.connections.Add(1)
+			u.open.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			u.open.Add(-1)
 		}
 	}
 	u.Start()

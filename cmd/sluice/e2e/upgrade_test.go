@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -256,4 +257,50 @@ func TestSystemd(t *testing.T) {
 	if code := g.wait(); code != 0 {
 		t.Errorf("the process ended with %d", code)
 	}
+}
+
+// TestReloadListeners adds and removes an address; one that is taken keeps everything as it was.
+func TestReloadListeners(t *testing.T) {
+	up := startLongLived(t)
+	taken := listenAnywhere(t)
+	defer taken.Close()
+	added := freeAddress(t)
+	with := func(addresses ...string) string {
+		text := twoUpstreams(up.URL, up.URL, "", "")
+		return strings.Replace(text, `["$LISTEN"]`, fmt.Sprintf("%q", addresses), 1)
+	}
+	list := func(text string) string { return strings.ReplaceAll(text, `" "`, `", "`) }
+	ask := func(c *client) {
+		t.Helper()
+		if r := c.do("GET /stay/1 HTTP/1.1\r\nHost: h\r\n\r\n"); r.status != 200 {
+			t.Errorf("got %s", r.line)
+		}
+	}
+	g := startGateway(t, with("$LISTEN"))
+	kept := g.dial(t)
+	ask(kept)
+	g.reload(t, list(with("$LISTEN", added)))
+	onAdded := dial(t, added)
+	ask(onAdded)
+
+	before := g.status(t).Config.Hash
+	g.configure(list(with(freeAddress(t), taken.Addr().String())))
+	g.signal(syscall.SIGHUP)
+	eventually(t, "the failure is counted", func() bool { return g.status(t).Config.Failures > 0 })
+	if s := g.status(t).Config; s.Hash != before || !strings.Contains(s.LastError, "address already in use") {
+		t.Errorf("the status is %+v", s)
+	}
+	ask(g.dial(t))
+	ask(dial(t, added))
+
+	g.reload(t, with("$LISTEN"))
+	eventually(t, "the removed address refuses", func() bool {
+		c, err := net.DialTimeout("tcp", added, patience)
+		if err == nil {
+			c.Close()
+		}
+		return errors.Is(err, syscall.ECONNREFUSED)
+	})
+	ask(onAdded) // what had been accepted stays
+	ask(kept)
 }
