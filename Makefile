@@ -36,8 +36,8 @@ unit: ## unit, property and end-to-end tests, under the race detector
 	$(GO) test -race -timeout 12m $(PACKAGES)
 	$(GO) test -run 'Alloc|Memory' -timeout 5m $(PACKAGES)
 
-versus: ## the rivals' module still builds
-	cd bench/versus && $(GO) vet ./...
+versus: ## the rivals' module builds, and all routers find the same
+	cd bench/versus && $(GO) vet ./... && $(GO) test ./...
 
 bench: ## benchmarks beside the code, and routers side by side
 	$(GO) test -run '^$$' -bench . -benchmem $(PACKAGES)

@@ -81,7 +81,7 @@ func (e *Engine) open(snap *snapshot) ([]*acceptor, error) {
 // accept serves what was opened, each on a goroutine that ends when the socket is closed.
 func (e *Engine) accept(opened []*acceptor) {
 	for _, a := range opened {
-		e.accepting[a.address.key()] = struct{}{}
+		e.accepting[a.address.key()] = a
 		e.acceptors.Go(func() {
 			if err := e.server.Serve(a); err != nil {
 				e.log.Error().Err(err).Str("address", a.address.name).Msg("accepting ended")
@@ -91,7 +91,7 @@ func (e *Engine) accept(opened []*acceptor) {
 	}
 }
 
-// retain closes the sockets that the snapshot does not listen on.
+// retain stops accepting where the snapshot does not listen, and closes the sockets it does not use.
 func (e *Engine) retain(snap *snapshot) {
 	var names []string
 	var keys []string
@@ -99,8 +99,9 @@ func (e *Engine) retain(snap *snapshot) {
 		names, keys = append(names, a.name), append(keys, a.key())
 	}
 	names = append(names, e.adminAddress)
-	for key := range e.accepting {
+	for key, a := range e.accepting {
 		if !slices.Contains(keys, key) {
+			_ = a.Close() // its socket may stay: plain may have become TLS, or the reverse
 			delete(e.accepting, key)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"reflect"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -88,6 +89,9 @@ func (w *certificateWatch) follow(c *certificates, log *zerolog.Logger) {
 	w.watching = c
 	if c == nil {
 		return
+	}
+	for _, warning := range c.Warnings(time.Now()) {
+		log.Warn().Str("certificate", warning).Msg("a certificate needs attention")
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	w.stop, w.done = cancel, make(chan struct{})

@@ -51,7 +51,7 @@ type Engine struct {
 	phase     atomic.Int32 // of lifecycle
 
 	reloading    sync.Mutex // one change of the snapshot at a time; guards what follows
-	accepting    map[string]struct{}
+	accepting    map[string]*acceptor
 	certificates certificateWatch
 
 	acceptors  sync.WaitGroup
@@ -74,7 +74,7 @@ const (
 func New(o Options) (*Engine, error) {
 	e := &Engine{
 		options: o, log: o.Log.Logger(), random: o.Random, faults: newFaults(), sockets: o.Sockets,
-		started: time.Now(), accepting: map[string]struct{}{}, drainAsked: make(chan struct{}),
+		started: time.Now(), accepting: map[string]*acceptor{}, drainAsked: make(chan struct{}),
 	}
 	if e.sockets == nil {
 		e.sockets = &listen.Set{}

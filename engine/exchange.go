@@ -64,7 +64,7 @@ type exchange struct {
 	backReader *bufio.Reader
 	trailers   []string // what the response announces to follow its body
 	scratch    []byte
-	buffer     []byte // a streamed response passes through it
+	buffer     []byte // a response body that came whole
 	relay      relay
 }
 

@@ -99,9 +99,6 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// Remote is the address of the peer, as ip:port.
-func (c *Conn) Remote() string { return c.remote }
-
 // Reused says whether the connection has carried an exchange before this one.
 func (c *Conn) Reused() bool { return c.exchanges > 0 }
 
