@@ -1,9 +1,13 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -11,157 +15,323 @@ import (
 	"github.com/coder/websocket"
 )
 
-// serveWebSocket echoes messages; a text that begins with "close" makes it close with 4001.
-func serveWebSocket(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == "/refused" {
-		http.Error(w, "no", http.StatusForbidden)
-		return
-	}
-	c, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"chat"}})
-	if err != nil {
-		return
-	}
-	defer c.CloseNow()
-	c.SetReadLimit(4 << 20)
-	for {
-		kind, data, err := c.Read(r.Context())
+// startSockets is an upstream of WebSockets: /echo answers each message with itself, /bye closes at once,
+// /closed tells on the channel how the client closed, /refuse is no WebSocket.
+func startSockets(t testing.TB) (up *service, closed chan websocket.CloseError) {
+	t.Helper()
+	closed = make(chan websocket.CloseError, 1)
+	up = startService(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/refuse" {
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = io.WriteString(w, "not you")
+			return
+		}
+		w.Header().Set("X-Seen", r.Header.Get("X-Custom")+" "+r.Header.Get("Origin"))
+		c, err := websocket.Accept(w, r, &websocket.AcceptOptions{
+			Subprotocols: []string{"chat.v2", "chat.v1"}, InsecureSkipVerify: true,
+		})
 		if err != nil {
 			return
 		}
-		if string(data) == "close" {
-			_ = c.Close(4001, "as asked")
+		defer c.CloseNow()
+		c.SetReadLimit(2 << 20)
+		if r.URL.Path == "/bye" {
+			_ = c.Close(websocket.StatusGoingAway, "moving on")
 			return
 		}
-		if c.Write(r.Context(), kind, data) != nil {
-			return
+		for {
+			kind, message, err := c.Read(r.Context())
+			if err != nil {
+				var e websocket.CloseError
+				if errors.As(err, &e) {
+					closed <- e
+				}
+				return
+			}
+			if c.Write(r.Context(), kind, message) != nil {
+				return
+			}
 		}
-	}
+	})
+	return up, closed
 }
 
 func TestWebSocket(t *testing.T) {
-	up := startService(t, serveWebSocket)
+	up, closed := startSockets(t)
 	g := startGateway(t, toService(up.URL, "", ""))
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
-	open := func() *websocket.Conn {
-		c, _, err := websocket.Dial(ctx, "ws://"+g.address+"/", &websocket.DialOptions{Subprotocols: []string{"chat"}})
+	open := func(t *testing.T, path string, options *websocket.DialOptions) (*websocket.Conn, *http.Response) {
+		t.Helper()
+		c, r, err := websocket.Dial(ctx, "ws://"+g.address+path, options)
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { c.CloseNow() })
-		c.SetReadLimit(4 << 20)
-		return c
+		t.Cleanup(func() { _ = c.CloseNow() })
+		c.SetReadLimit(2 << 20)
+		return c, r
 	}
-	c := open()
-	if c.Subprotocol() != "chat" {
-		t.Errorf("subprotocol %q", c.Subprotocol())
-	}
-	big, _ := io.ReadAll(newPattern(1 << 20))
-	for _, message := range []struct {
-		kind websocket.MessageType
-		data string
-	}{{websocket.MessageText, "text"}, {websocket.MessageBinary, "\x00\xff"}, {websocket.MessageBinary, string(big)}} {
-		if err := c.Write(ctx, message.kind, []byte(message.data)); err != nil {
+
+	t.Run("messages", func(t *testing.T) {
+		c, _ := open(t, "/echo", nil)
+		large, err := io.ReadAll(newPattern(1 << 20))
+		if err != nil {
 			t.Fatal(err)
 		}
-		kind, data, err := c.Read(ctx)
-		if err != nil || kind != message.kind || string(data) != message.data {
-			t.Errorf("%d bytes came back as %d, %v", len(message.data), len(data), err)
+		for i, m := range []struct {
+			kind websocket.MessageType
+			data []byte
+		}{
+			{websocket.MessageText, []byte("héllo")},
+			{websocket.MessageText, nil},
+			{websocket.MessageBinary, []byte{0, 1, 255}},
+			{websocket.MessageBinary, large},
+			{websocket.MessageBinary, large[:65536]},
+		} {
+			if err := c.Write(ctx, m.kind, m.data); err != nil {
+				t.Fatal(err)
+			}
+			kind, data, err := c.Read(ctx)
+			if err != nil || kind != m.kind || !bytes.Equal(data, m.data) {
+				t.Errorf("message %d came back as %v of %d bytes, %v", i, kind, len(data), err)
+			}
 		}
-	}
-	_ = c.Write(ctx, websocket.MessageText, []byte("close"))
-	if _, _, err := c.Read(ctx); websocket.CloseStatus(err) != 4001 {
-		t.Errorf("the server's close came as %v", err)
-	}
-	c = open()
-	reading := c.CloseRead(ctx)
-	if err := c.Ping(ctx); err != nil || reading.Err() != nil {
-		t.Errorf("ping: %v", err)
-	}
-	if err := open().Close(4002, "enough"); err != nil {
-		t.Errorf("the client's close was not answered: %v", err)
+		reading := c.CloseRead(ctx)
+		if err := c.Ping(ctx); err != nil {
+			t.Errorf("ping: %v", err)
+		}
+		_ = c.Close(4321, "that was all")
+		if e := within(t, "the upstream hears the close", closed); e.Code != 4321 || e.Reason != "that was all" {
+			t.Errorf("the upstream heard %v", e)
+		}
+		<-reading.Done()
+	})
+	t.Run("the close is answered", func(t *testing.T) {
+		c, _ := open(t, "/echo", nil)
+		if err := c.Close(websocket.StatusNormalClosure, ""); err != nil {
+			t.Errorf("the close handshake: %v", err)
+		}
+		within(t, "the upstream hears the close", closed)
+	})
+	t.Run("closed by the upstream", func(t *testing.T) {
+		c, _ := open(t, "/bye", nil)
+		_, _, err := c.Read(ctx)
+		var e websocket.CloseError
+		if !errors.As(err, &e) || e.Code != websocket.StatusGoingAway || e.Reason != "moving on" {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("headers and subprotocols", func(t *testing.T) {
+		c, r := open(t, "/echo", &websocket.DialOptions{
+			Subprotocols: []string{"chat.v1", "other"},
+			HTTPHeader:   http.Header{"X-Custom": {"mine"}, "Origin": {"http://example.com"}},
+		})
+		if c.Subprotocol() != "chat.v1" || r.Header.Get("X-Seen") != "mine http://example.com" {
+			t.Errorf("subprotocol %q, headers %v", c.Subprotocol(), r.Header)
+		}
+	})
+	t.Run("refused", func(t *testing.T) {
+		c := g.dial(t)
+		for range 2 {
+			r := c.do("GET /refuse HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+				"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+			if r.status != 403 || r.body != "not you" || r.fields.has("Upgrade") {
+				t.Errorf("%s %v %q", r.line, r.fields, r.body)
+			}
+		}
+		c.expectOpen()
+	})
+	if strings.Contains(g.log.String(), `"level":"warn"`) {
+		t.Errorf("the log complains:\n%s", g.log.String())
 	}
 }
 
-func TestUpgradeRefused(t *testing.T) {
-	up := startService(t, serveWebSocket)
-	g := startGateway(t, toService(up.URL, "", ""))
+const askEcho = "HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+
+const answerEcho = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+
+// TestUpgradedHalves ends one way of an upgraded connection and goes on using the other, for longer than the
+// gateway takes to notice a client that left.
+func TestUpgradedHalves(t *testing.T) {
+	const pieces = 10
+	heard := make(chan string, 1)
+	up := startRaw(t, func(c *rawConn, _ <-chan struct{}) {
+		head := c.head()
+		c.write(answerEcho)
+		drip := func() {
+			for range pieces {
+				c.write("piece\n")
+				time.Sleep(50 * time.Millisecond)
+			}
+			_ = c.CloseWrite()
+		}
+		hear := func() {
+			all, err := io.ReadAll(c.in)
+			heard <- fmt.Sprint(string(all), err)
+		}
+		if strings.HasPrefix(head, "GET /client-first ") {
+			hear()
+			drip()
+			return
+		}
+		drip()
+		hear()
+	})
+	g := startGateway(t, toService(up, "", ""))
+	all := strings.Repeat("piece\n", pieces)
+
+	t.Run("the client first", func(t *testing.T) {
+		c := g.dial(t)
+		c.send("GET /client-first " + askEcho)
+		c.receive("GET")
+		c.send("request")
+		_ = c.CloseWrite()
+		if got := within(t, "the upstream hears the end", heard); got != "request<nil>" {
+			t.Errorf("the upstream heard %q", got)
+		}
+		if got, err := io.ReadAll(c.in); string(got) != all || err != nil {
+			t.Errorf("got %q, %v", got, err)
+		}
+	})
+	t.Run("the upstream first", func(t *testing.T) {
+		c := g.dial(t)
+		c.send("GET /upstream-first " + askEcho)
+		c.receive("GET")
+		if got, err := io.ReadAll(c.in); string(got) != all || err != nil {
+			t.Errorf("got %q, %v", got, err)
+		}
+		for range pieces {
+			c.send("piece\n")
+			time.Sleep(50 * time.Millisecond)
+		}
+		_ = c.CloseWrite()
+		if got := within(t, "the upstream hears the end", heard); got != all+"<nil>" {
+			t.Errorf("the upstream heard %q", got)
+		}
+	})
+}
+
+// TestUpgradedLeave cuts one end of an upgraded connection: the other one is told, and nobody is blamed.
+func TestUpgradedLeave(t *testing.T) {
+	ended := make(chan error, 1)
+	up := startRaw(t, func(c *rawConn, _ <-chan struct{}) {
+		head := c.head()
+		c.write(answerEcho)
+		if strings.HasPrefix(head, "GET /reset ") {
+			_ = c.SetLinger(0)
+			return
+		}
+		_, err := io.Copy(io.Discard, c.in)
+		ended <- err
+	})
+	g := startGateway(t, toService(up, "", ""))
+	for _, reset := range []bool{false, true} {
+		c := g.dial(t)
+		c.send("GET / " + askEcho)
+		c.receive("GET")
+		if reset {
+			_ = c.SetLinger(0)
+		}
+		_ = c.Close()
+		within(t, "the upstream's connection ends", ended)
+	}
 	c := g.dial(t)
-	for range 2 {
-		if r := c.do("GET /refused HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"); r.status != 403 || r.body != "no\n" {
-			t.Errorf("got %s %q", r.line, r.body)
+	c.send("GET /reset " + askEcho)
+	c.receive("GET")
+	c.expectClosed()
+	eventually(t, "no connection is left", func() bool { return g.status(t).Connections == 0 })
+}
+
+// TestUpgradedIdle lets upgraded connections rest: they end when both ways have been silent for the idle
+// timeout, and not while one of them is in use.
+func TestUpgradedIdle(t *testing.T) {
+	const idle = 400 * time.Millisecond
+	up := startRaw(t, func(c *rawConn, done <-chan struct{}) {
+		head := c.head()
+		c.write(answerEcho)
+		if strings.HasPrefix(head, "GET /one-way ") {
+			for range 15 {
+				c.write(".")
+				select {
+				case <-time.After(idle / 5):
+				case <-done:
+				}
+			}
+		}
+		_, _ = io.Copy(io.Discard, c.in)
+	})
+	g := startGateway(t, toService(up, "timeouts = { idle = \"400ms\" }", ""))
+	for path, least := range map[string]time.Duration{"/silent ": idle, "/one-way ": 3 * idle} {
+		c := g.dial(t)
+		c.send("GET " + path + askEcho)
+		c.receive("GET")
+		began := time.Now()
+		_, err := io.ReadAll(c.in)
+		if took := time.Since(began); errors.Is(err, os.ErrDeadlineExceeded) || took < least-idle/4 {
+			t.Errorf("%s ended after %v with %v", path, took, err)
 		}
 	}
 }
 
-const switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
-
-// TestTunnelBytes has both sides send right behind their heads, and end one after the other.
-func TestTunnelBytes(t *testing.T) {
-	for _, first := range []string{"client", "upstream"} {
-		t.Run(first+" ends first", func(t *testing.T) {
-			url := startRaw(t, func(c *rawConn, _ <-chan struct{}) {
-				c.head()
-				c.write(switching + "behind")
-				if first == "upstream" {
-					_ = c.CloseWrite()
-				}
-				got, _ := io.ReadAll(c.in)
-				if first == "client" {
-					c.write(strings.ToUpper(string(got)))
-				}
-			})
-			g := startGateway(t, toService(url, "", ""))
-			c := g.dial(t)
-			c.send("GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nearly ")
-			if r := c.receive("GET"); r.status != 101 {
-				t.Fatalf("got %s", r.line)
-			}
-			c.expectBytes("behind")
-			c.send("late")
-			if first == "client" {
-				_ = c.CloseWrite()
-				c.expectBytes("EARLY LATE")
-			}
-			if first == "upstream" {
-				_, _ = c.in.Peek(1)
-				_ = c.CloseWrite()
-			}
-			c.expectClosed()
-		})
+// TestUpgradedEarlyBytes sends bytes right behind the heads, in the same packet.
+func TestUpgradedEarlyBytes(t *testing.T) {
+	up := startRaw(t, func(c *rawConn, _ <-chan struct{}) {
+		c.head()
+		c.write(answerEcho + "early from the upstream;")
+		_, _ = io.Copy(c.TCPConn, c.in)
+	})
+	g := startGateway(t, toService(up, "", ""))
+	c := g.dial(t)
+	c.send("GET / " + askEcho + "early from the client;")
+	if r := c.receive("GET"); r.status != 101 {
+		t.Fatal(r.line)
 	}
+	c.expectBytes("early from the upstream;early from the client;")
+	c.expectEcho("later")
 }
 
-func TestTunnelIdle(t *testing.T) {
-	up := startLongLived(t)
-	g := startGateway(t, toService(up.URL, "timeouts = { idle = \"300ms\" }", ""))
-	c := g.upgrade(t, "/")
-	c.expectEcho("x")
-	began := time.Now()
-	c.expectClosed()
-	if passed := time.Since(began); passed < 250*time.Millisecond {
-		t.Errorf("closed after %v", passed)
-	}
-}
-
-func TestNoUpgrade(t *testing.T) {
-	tests := []struct{ intent, request string }{
-		{"unasked", "GET / HTTP/1.1\r\nHost: h\r\n\r\n"},
-		{"a request with a body cannot be upgraded", "POST / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: echo\r\nContent-Length: 2\r\n\r\nhi"},
-		{"h2c would go around the gateway", "GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n\r\n"},
-		{"another protocol than asked for", "GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n"},
-	}
-	up := startAnswering(t, func(*request) string { return switching })
-	g := startGateway(t, toService(up.url(), "", ""))
-	for _, test := range tests {
-		t.Run(test.intent, func(t *testing.T) {
-			_, r := g.exchange(t, test.request)
-			r.expectProblem(t, 502, "upstream_upgrade")
-			for _, got := range up.take() {
-				if !strings.Contains(test.request, "other") && (got.fields.has("Upgrade") || got.fields.has("HTTP2-Settings")) {
-					t.Errorf("the upstream got %v", got.fields)
-				}
+// TestUpgradeRefused has upstreams switch when they were not asked to, or to something else, and clients ask
+// in ways that are no upgrade.
+func TestUpgradeRefused(t *testing.T) {
+	heads := make(chan string, 10)
+	up := startRaw(t, func(c *rawConn, _ <-chan struct{}) {
+		for head := c.head(); head != ""; head = c.head() {
+			heads <- head
+			switch {
+			case strings.HasPrefix(head, "GET /switches "):
+				c.write(answerEcho)
+				return
+			case strings.HasPrefix(head, "GET /other "):
+				c.write(strings.Replace(answerEcho, "echo", "other", 1))
+				return
 			}
-		})
+			if strings.Contains(head, "Content-Length: 4") {
+				_, _ = io.CopyN(io.Discard, c.in, 4)
+			}
+			c.write(answerOK)
+		}
+	})
+	g := startGateway(t, toService(up, "", ""))
+	c := g.dial(t)
+	for _, raw := range []string{
+		"GET /switches HTTP/1.1\r\nHost: h\r\n\r\n",
+		"GET /switches HTTP/1.1\r\nHost: h\r\nUpgrade: echo\r\n\r\n", // without Connection
+		"GET /other " + askEcho,
+	} {
+		c.do(raw).expectProblem(t, 502, "upstream_upgrade")
+		within(t, "the upstream is asked", heads)
 	}
+	for _, raw := range []string{
+		"POST /x HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: echo\r\nContent-Length: 4\r\n\r\nbody",
+		"GET /x HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+		"GET /x HTTP/1.0\r\nHost: h\r\nConnection: Upgrade, keep-alive\r\nUpgrade: echo\r\n\r\n",
+	} {
+		if r := c.do(raw); r.status != 200 {
+			t.Errorf("%q: %s", raw, r.line)
+		}
+		if head := within(t, "the upstream is asked", heads); strings.Contains(head, "Upgrade") {
+			t.Errorf("the upstream was asked to switch: %q", head)
+		}
+	}
+	c.expectOpen()
 }
