@@ -39,7 +39,6 @@ func run(m *testing.M) int {
 	if binary = os.Getenv("SLUICE_BINARY"); binary != "" {
 		return m.Run()
 	}
-	noteSources()
 	dir, err := os.MkdirTemp("", "sluice-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -59,16 +58,17 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// noteSources looks at every directory of the module. Go takes a cached result for a test's only while the
-// files that it looked at are the same, and does not know that this one builds the gateway from them.
-func noteSources() {
-	_ = filepath.WalkDir(filepath.Join("..", "..", ".."), func(path string, d os.DirEntry, err error) error {
+// noteSources looks at every directory of the module, once. Go takes a test's result from its cache while
+// all that the test looked at is the same, and does not know that this one builds the gateway from there.
+// What is looked at before the first test does not count.
+var noteSources = sync.OnceFunc(func() {
+	_ = filepath.WalkDir(filepath.Join("..", "..", ".."), func(_ string, d os.DirEntry, err error) error {
 		if err == nil && d.IsDir() && d.Name() == ".git" {
 			return filepath.SkipDir
 		}
 		return err
 	})
-}
+})
 
 func raceDetector() bool {
 	info, _ := debug.ReadBuildInfo()
@@ -153,6 +153,7 @@ func startGateway(t testing.TB, text string, env ...string) *gateway {
 // newGateway prepares a gateway, and does not start it.
 func newGateway(t testing.TB, text string) *gateway {
 	t.Helper()
+	noteSources()
 	g := &gateway{t: t, address: freeAddress(t), admin: freeAddress(t), dir: t.TempDir()}
 	g.configure(text)
 	return g
