@@ -1,0 +1,215 @@
+package limiter
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Options says how large a limiter is and what it starts from. All fields are needed.
+type Options struct {
+	Capacity int       // most live buckets; memory is 24 bytes for each, taken at once
+	Secret   [16]byte  // random; what hostile parts of keys are hashed under
+	Epoch    time.Time // the time on the wall when `now` is zero: windows begin on its full seconds, minutes, days
+}
+
+// Limiter decides on requests. It is safe for concurrent use.
+type Limiter struct {
+	secret   [2]uint64
+	unix     int64 // nanoseconds from the Unix epoch to ours
+	capacity int
+	plans    *plans
+	table    *table
+
+	mu     sync.Mutex // held while rules are replaced
+	rules  map[string]*Rule
+	update uint64 // how often they were
+}
+
+// New makes a limiter without rules.
+func New(o Options) *Limiter {
+	l := &Limiter{unix: o.Epoch.UnixNano(), capacity: o.Capacity, plans: &plans{}, rules: map[string]*Rule{}}
+	for i, b := range o.Secret {
+		l.secret[i/8] = l.secret[i/8]<<8 | uint64(b)
+	}
+	l.table = newTable(o.Capacity, l.plans)
+	return l
+}
+
+// Charge is what a request asks of a rule.
+type Charge struct {
+	Rule  *Rule
+	Key   Key    // its bucket
+	Group Key    // whom it shares a bucket with when the table has no room: its network, say
+	Tier  string // of the client; may be empty
+	Own   Rate   // the credential's own rate, which wins over the tier's; may be zero
+}
+
+// Verdict is the answer to a charge.
+type Verdict struct {
+	Refused bool // the rule did not admit the request; if it is a shadow, nobody shall notice
+	plan    *plan
+	policy  *policy
+	slot    *slot // nil: an overflow bucket, or none yet
+	tag     uint64
+	value   uint64 // of the bucket: after the request if it was admitted, as it was found if not
+	now     int64
+	cost    int64
+	group   Key
+}
+
+// Take asks every rule for a request at now, and takes from all of their buckets or, if one refuses, from
+// none. Shadows are asked only once all others have agreed, and have no say. There are as many verdicts
+// as charges; those after a refusal may be of rules that were not asked, and then say how their buckets
+// stand.
+//
+// now is the time since the limiter's epoch by a monotonic clock. It may lag behind that of requests that
+// are decided earlier.
+func (l *Limiter) Take(now time.Duration, charges []Charge, verdicts []Verdict) (admitted bool) {
+	if len(charges) == 1 {
+		l.take(&charges[0], &verdicts[0], clamp(now))
+		return !verdicts[0].Refused || charges[0].Rule.spec.Shadow
+	}
+	admitted = true
+	for i := range charges {
+		l.look(&charges[i], &verdicts[i], clamp(now))
+		admitted = admitted && (!verdicts[i].Refused || charges[i].Rule.spec.Shadow)
+	}
+	if !admitted {
+		return false
+	}
+	for i := range charges {
+		if l.take(&charges[i], &verdicts[i], clamp(now)); verdicts[i].Refused && !charges[i].Rule.spec.Shadow {
+			l.GiveBack(verdicts[:i])
+			return false
+		}
+	}
+	return true
+}
+
+// clamp keeps a time within what words can hold.
+func clamp(now time.Duration) int64 { return min(max(int64(now), 0), maxNow) }
+
+// begin fills in what a verdict needs to know of its charge.
+func (v *Verdict) begin(c *Charge, now int64) {
+	*v = Verdict{plan: c.Rule.plan(c.Tier, c.Own), now: now, cost: c.Rule.spec.Cost, group: c.Group % overflows}
+}
+
+// look says what take would say, and takes nothing.
+func (l *Limiter) look(c *Charge, v *Verdict, now int64) {
+	v.begin(c, now)
+	at := l.table.place(v.plan, c.Key)
+	v.value, v.policy = 0, v.plan.policy.Load()
+	if s, _ := at.find(); s != nil {
+		if word := s.word.Load(); word != owned {
+			v.value, v.policy = v.plan.read(word, now)
+		}
+	}
+	_, ok := v.policy.take(v.value, now, v.cost)
+	v.Refused = !ok
+}
+
+// patience is how many races an insertion loses before it ceases to yield, and how many before it takes
+// an overflow bucket.
+const (
+	patience  = 64
+	endurance = 4096
+)
+
+func (l *Limiter) take(c *Charge, v *Verdict, now int64) {
+	v.begin(c, now)
+	at := l.table.place(v.plan, c.Key)
+	for attempt := 0; attempt < endurance; attempt++ {
+		if s, tag := at.find(); s != nil {
+			if v.draw(s, tag, now) {
+				return
+			}
+			continue
+		}
+		candidate := l.table.candidate(&at, now)
+		if candidate.slot == nil {
+			break
+		}
+		if v.settle(l.table, &at, candidate, now, attempt < patience) {
+			return
+		}
+		pause(attempt)
+	}
+	l.table.countsOf(&at).overflowed.Add(1)
+	v.slot = nil
+	v.drawWord(&v.plan.overflow[v.group])
+}
+
+// draw takes from a live slot. It fails if the slot has changed hands.
+func (v *Verdict) draw(s *slot, tag uint64, now int64) bool {
+	for {
+		word := s.word.Load()
+		if word == owned || s.tag.Load() != tag {
+			return false
+		}
+		v.value, v.policy = v.plan.read(word, now)
+		next, ok := v.policy.take(v.value, now, v.cost)
+		if !ok {
+			v.Refused = true
+			return true
+		}
+		if s.word.CompareAndSwap(word, v.policy.epoch<<valueBits|next) {
+			v.value, v.slot, v.tag = next, s, tag
+			return true
+		}
+	}
+}
+
+// settle takes from a new bucket. It fails if somebody else was faster.
+func (v *Verdict) settle(t *table, at *place, c candidate, now int64, patient bool) bool {
+	v.value, v.policy = 0, v.plan.policy.Load()
+	if c.evicts {
+		v.value = v.policy.worn(now)
+	}
+	next, ok := v.policy.take(v.value, now, v.cost)
+	if !ok {
+		v.Refused = true
+		return true
+	}
+	tag, ok := t.claim(at, c, v.policy.epoch<<valueBits|next, patient)
+	if !ok {
+		return false
+	}
+	v.value, v.slot, v.tag = next, c.slot, tag
+	return true
+}
+
+// drawWord takes from a word that is nobody else's.
+func (v *Verdict) drawWord(word *atomic.Uint64) {
+	for {
+		w := word.Load()
+		v.value, v.policy = v.plan.read(w, v.now)
+		next, ok := v.policy.take(v.value, v.now, v.cost)
+		if !ok {
+			v.Refused = true
+			return
+		}
+		if word.CompareAndSwap(w, v.policy.epoch<<valueBits|next) {
+			v.value = next
+			return
+		}
+	}
+}
+
+// giveBack puts back into a word what was taken from it, unless it has changed hands since.
+func (v *Verdict) giveBack(word *atomic.Uint64) {
+	for {
+		w := word.Load()
+		if w == owned || v.slot != nil && v.slot.tag.Load() != v.tag {
+			return
+		}
+		value, policy := v.plan.read(w, v.now)
+		next, ok := policy.giveBack(value, v.value, v.cost)
+		if !ok || policy != v.policy && policy.window != 0 {
+			return
+		}
+		if word.CompareAndSwap(w, policy.epoch<<valueBits|next) {
+			return
+		}
+	}
+}

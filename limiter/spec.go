@@ -1,0 +1,101 @@
+package limiter
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Bounds of what a rule may say. Within them no arithmetic overflows, and none is rounded by more than a
+// nanosecond; see scale.
+const (
+	MaxTokens  = 1_000_000_000        // of a rate, a burst, a cost
+	MaxSliding = 1<<24 - 1            // tokens in a sliding window: two counts share a word
+	MaxPeriod  = 366 * 24 * time.Hour // of a rate
+	MinPeriod  = time.Millisecond
+)
+
+// ErrSpec is what every fault of a Spec wraps.
+var ErrSpec = errors.New("limiter: bad rule")
+
+// SpecError says which field of a Spec cannot be, and why.
+type SpecError struct {
+	Field  string // Rate, Burst, Cost, MaxWait, or Tiers.NAME
+	Reason string
+}
+
+func (e *SpecError) Error() string { return "limiter: " + e.Field + ": " + e.Reason }
+
+// Unwrap lets errors.Is find ErrSpec.
+func (e *SpecError) Unwrap() error { return ErrSpec }
+
+// Spec is a rule as its user writes it.
+type Spec struct {
+	Name      string // what the rule's buckets are kept under; the same over reloads
+	Algorithm Algorithm
+	Rate      Rate
+	// Burst is how many tokens a token bucket holds, or how many requests may wait in a leaky bucket's
+	// queue. Zero: as many as the rate grants in a second, and at least one. Windows have none.
+	Burst   int64
+	Cost    int64           // tokens that a request takes; zero: one
+	MaxWait time.Duration   // leaky bucket: the longest wait for one's turn
+	Tiers   map[string]Rate // rates of clients of a tier; others have Rate
+	Shadow  bool            // count, but let everything pass
+}
+
+// burst is the burst that goes with a rate.
+func (s *Spec) burst(r Rate) int64 {
+	if s.Burst > 0 {
+		return s.Burst
+	}
+	return max(1, min(MaxTokens, int64(mulDivUp(uint64(r.N), uint64(time.Second), uint64(r.Per), MaxTokens))))
+}
+
+// Check finds the first thing that cannot be: what the arithmetic does not hold, or a request that could
+// never pass. Its error is a *SpecError.
+func (s *Spec) Check() error {
+	if s.Burst < 0 || s.Burst > MaxTokens {
+		return &SpecError{"Burst", fmt.Sprintf("at most %d", int64(MaxTokens))}
+	}
+	if s.Cost < 0 || s.Cost > MaxTokens {
+		return &SpecError{"Cost", fmt.Sprintf("at most %d", int64(MaxTokens))}
+	}
+	windowed := s.Algorithm == FixedWindow || s.Algorithm == SlidingWindow
+	if windowed && s.Burst != 0 {
+		return &SpecError{"Burst", "windows have no burst: the rate says all"}
+	}
+	if s.Algorithm == LeakyBucket && (s.MaxWait < 0 || s.MaxWait > time.Hour) {
+		return &SpecError{"MaxWait", "at most 1h"}
+	}
+	if err := s.checkRate("Rate", s.Rate); err != nil {
+		return err
+	}
+	for tier, rate := range s.Tiers {
+		if err := s.checkRate("Tiers."+tier, rate); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Spec) checkRate(field string, r Rate) error {
+	most := int64(MaxTokens)
+	if s.Algorithm == SlidingWindow {
+		most = MaxSliding
+	}
+	holds := r.N
+	if s.Algorithm == TokenBucket {
+		holds = s.burst(r)
+	}
+	switch {
+	case r.N < 1 || r.N > most:
+		return &SpecError{field, fmt.Sprintf("from 1 to %d in a period", most)}
+	case r.Per < MinPeriod || r.Per > MaxPeriod:
+		return &SpecError{field, fmt.Sprintf("a period lasts from %v to %d days", MinPeriod, MaxPeriod/(24*time.Hour))}
+	case r.N > MaxTokens*int64(r.Per/time.Millisecond)/1000:
+		return &SpecError{field, fmt.Sprintf("at most %d in a second", int64(MaxTokens))}
+	case s.Algorithm != LeakyBucket && s.Cost > holds:
+		return &SpecError{"Cost", fmt.Sprintf("no request could ever pass: a bucket holds %d at most", holds)}
+	}
+	return nil
+}

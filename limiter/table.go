@@ -1,0 +1,244 @@
+package limiter
+
+import (
+	"math/bits"
+	"runtime"
+	"sync/atomic"
+)
+
+// The table keeps every bucket in memory that is taken once and never grows. It has rows of eight slots;
+// a key's bucket is in one of two rows, which its hash names. A slot is 16 bytes: a tag, which says whose
+// it is, and a word, which is the bucket. Nothing in it is a pointer, so that the collector passes by.
+//
+// Who has found his slot needs nothing but its word: load, decide, compare-and-swap. The tag is read again
+// in between; as whoever takes a slot over changes the word first, a swap that succeeds has met the bucket
+// that the tag named. (It could also have met a later one with the same 64 bits; that costs one token.)
+//
+// A slot is taken over in these steps, each of them one atomic operation:
+//
+//  1. its word becomes owned. From here on the old key finds no bucket, and nobody else takes the slot;
+//  2. its tag becomes the new key's, pending;
+//  3. both rows are searched for the same key. A live one wins: we let go. Of two pending ones the one in
+//     the earlier slot wins: it kills the later by making its tag empty. As everybody shows his tag before
+//     he looks for others, of two at once at least one sees the other;
+//  4. the word becomes the bucket, with the request in hand already in it;
+//  5. the tag becomes live. If that fails we were killed, and begin anew.
+//
+// So at most one live slot has a key (the insertion of Purcell and Harris, "Non-blocking Hashtables with
+// Open Addressing", 2005), and nobody waits for anybody: who loses a race for long uses an overflow
+// bucket.
+type table struct {
+	rows   []row
+	counts [16]counts // striped by hash
+	plans  *plans
+}
+
+type row [8]slot
+
+type slot struct{ tag, word atomic.Uint64 }
+
+// A tag is state (2 bits), version (8), plan (14) and fingerprint (40). The version counts the claims of
+// the slot, so that a late step of an old claim does not fit a new one.
+const (
+	stateShift   = 62
+	stateEmpty   = uint64(0)
+	statePending = uint64(1) << stateShift
+	stateLive    = uint64(2) << stateShift
+	stateMask    = uint64(3) << stateShift
+
+	versionShift = 54
+	versionMask  = uint64(0xff) << versionShift
+	planShift    = 40
+	planMask     = uint64(maxPlans-1) << planShift
+	printMask    = uint64(1)<<planShift - 1
+	nameMask     = planMask | printMask
+	maxPlans     = 1 << 14
+)
+
+// counts is what happens to slots. It is not touched by requests that find their bucket.
+type counts struct {
+	claims, evictions, overflowed atomic.Uint64
+	_                             [128 - 24]byte
+}
+
+// newTable makes a table for so many live buckets. A third of the slots more than that is left free, by
+// which one in fifty thousand keys finds both its rows full when the last of them comes.
+func newTable(capacity int, plans *plans) *table {
+	t := &table{rows: make([]row, max(2, (capacity*3/2+7)/8)), plans: plans}
+	largePages(t.rows)
+	return t
+}
+
+// place is where a key's bucket can be.
+type place struct {
+	rows [2]*row
+	name uint64 // plan and fingerprint, as in a tag
+	hash uint64
+}
+
+func (t *table) place(p *plan, k Key) place {
+	first, _ := bits.Mul64(uint64(k), uint64(len(t.rows)))
+	second, _ := bits.Mul64(uint64(k)*0x9e3779b97f4a7c15, uint64(len(t.rows)))
+	if second == first {
+		second = (first + 1) % uint64(len(t.rows))
+	}
+	return place{rows: [2]*row{&t.rows[first], &t.rows[second]}, name: p.id | uint64(k)&printMask, hash: uint64(k)}
+}
+
+func (t *table) countsOf(at *place) *counts { return &t.counts[at.hash>>60] }
+
+// find returns the live slot of a place with its tag, or nil.
+func (at *place) find() (*slot, uint64) {
+	for _, r := range at.rows {
+		for i := range r {
+			if tag := r[i].tag.Load(); tag&^versionMask == stateLive|at.name {
+				return &r[i], tag
+			}
+		}
+	}
+	return nil, 0
+}
+
+// candidate is a slot that may be taken over, as it was seen.
+type candidate struct {
+	slot      *slot
+	tag, word uint64
+	evicts    bool // it holds a bucket that lacks a little
+}
+
+// candidate chooses the slot for a new bucket: a free one, or else one whose bucket lacks little enough to
+// be forgotten. The first row is preferred until it is nearly full, as it is looked at first.
+func (t *table) candidate(at *place, now int64) (best candidate) {
+	var free [2]int
+	var first [2]candidate
+	for i, r := range at.rows {
+		for j := range r {
+			c, kind := t.classify(&r[j], now)
+			switch kind {
+			case slotEmpty:
+				if free[i] == 0 || first[i].tag&stateMask != stateEmpty {
+					first[i] = c
+				}
+				free[i]++
+			case slotSpent:
+				if free[i] == 0 {
+					first[i] = c
+				}
+				free[i]++
+			case slotSlight:
+				if best.slot == nil {
+					best = c
+				}
+			}
+		}
+		if i == 0 && free[0] >= 3 {
+			return first[0]
+		}
+	}
+	switch {
+	case free[0] == 0 && free[1] == 0:
+		return best
+	case free[0] >= free[1]:
+		return first[0]
+	}
+	return first[1]
+}
+
+type slotKind uint8
+
+const (
+	slotTaken slotKind = iota
+	slotEmpty
+	slotSpent  // holds a bucket that is as good as new
+	slotSlight // holds a bucket that lacks little
+)
+
+func (t *table) classify(s *slot, now int64) (candidate, slotKind) {
+	tag := s.tag.Load()
+	word := s.word.Load()
+	c := candidate{slot: s, tag: tag, word: word}
+	if word == owned || tag&stateMask == statePending || s.tag.Load() != tag {
+		return c, slotTaken
+	}
+	if tag&stateMask == stateEmpty {
+		return c, slotEmpty
+	}
+	p := t.plans.get(tag)
+	if p == nil {
+		return c, slotSpent
+	}
+	value, policy := p.read(word, now)
+	switch {
+	case policy.spent(value, now):
+		return c, slotSpent
+	case policy.slight(value, now):
+		c.evicts = true
+		return c, slotSlight
+	}
+	return c, slotTaken
+}
+
+// claim makes a candidate the place's live slot with a word in it. It fails if somebody else was faster
+// with the slot or the key; then all is to be tried anew.
+func (t *table) claim(at *place, c candidate, word uint64, patient bool) (tag uint64, ok bool) {
+	s := c.slot
+	if !s.word.CompareAndSwap(c.word, owned) {
+		return 0, false
+	}
+	if s.tag.Load() != c.tag {
+		s.word.Store(c.word)
+		return 0, false
+	}
+	pending := statePending | (c.tag+1<<versionShift)&versionMask | at.name
+	s.tag.Store(pending)
+	if !at.alone(s, patient) {
+		s.tag.CompareAndSwap(pending, pending&^stateMask)
+		s.word.Store(0)
+		return 0, false
+	}
+	s.word.Store(word)
+	live := pending&^stateMask | stateLive
+	if !s.tag.CompareAndSwap(pending, live) {
+		return 0, false
+	}
+	n := t.countsOf(at)
+	n.claims.Add(1)
+	if c.evicts {
+		n.evictions.Add(1)
+	}
+	return live, true
+}
+
+// alone makes sure that no other slot of the place has its key, or says that this one must yield. Who is
+// not patient any more kills even those before him.
+func (at *place) alone(mine *slot, patient bool) bool {
+	before := true
+	for _, r := range at.rows {
+		for i := range r {
+			s := &r[i]
+			if s == mine {
+				before = false
+				continue
+			}
+			for tag := s.tag.Load(); tag&nameMask == at.name; tag = s.tag.Load() {
+				if tag&stateMask == stateEmpty || tag&stateMask == stateLive && s.word.Load() == owned {
+					break
+				}
+				if tag&stateMask == stateLive || before && patient {
+					return false
+				}
+				if s.tag.CompareAndSwap(tag, tag&^stateMask) {
+					break
+				}
+			}
+		}
+	}
+	return true
+}
+
+// pause lets those go on that a loser of many races waits for.
+func pause(attempt int) {
+	if attempt > 2 {
+		runtime.Gosched()
+	}
+}
