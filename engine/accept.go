@@ -144,7 +144,7 @@ func (a *acceptor) tls() *tls.Config {
 func (e *Engine) refuse(socket net.Conn, secure bool) {
 	if !secure {
 		id := e.appendRequestID(nil)
-		body := e.faults.connections.appendProblem(nil, id)
+		body := e.faults.connections.appendProblem(nil, id, "")
 		head := appendStatusLine(nil, 503, []byte("Service Unavailable"))
 		head = append(head, "Content-Type: application/problem+json\r\nCache-Control: no-store\r\nRetry-After: 1\r\n"...)
 		if name := e.snapshot.Load().server.requestIDHeader; name != "" {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/engine/config"
 	"github.com/sluice-gateway/sluice/engine/upstream"
+	"github.com/sluice-gateway/sluice/limiter"
 	"github.com/sluice-gateway/sluice/router"
 )
 
@@ -28,15 +29,16 @@ type compiler struct {
 	snap   *snapshot
 }
 
-// compile builds the snapshot of a file. known are the faults that loading found: the parts they
+// compile builds the snapshot of a file, whose limits are those of l. known are the faults that loading found: the parts they
 // concern are not looked at again. The snapshot is fit for use only if there are no faults, neither
 // known nor returned.
-func compile(file *config.File, known config.Faults, last *snapshot, now time.Time) (*snapshot, config.Faults) {
+func compile(file *config.File, known config.Faults, last *snapshot, l *limiter.Limiter, now time.Time) (*snapshot, config.Faults) {
 	c := &compiler{file: file, last: last, faults: slices.Clone(known)}
 	c.snap = &snapshot{file: file, loaded: now, pools: map[string]*pool{}}
 	c.server()
 	c.upstreams()
 	c.certificates()
+	c.limits(l)
 	c.routes()
 	return c.snap, c.faults
 }
@@ -48,7 +50,7 @@ func Check(path string) config.Faults {
 	if file == nil {
 		return faults
 	}
-	_, faults = compile(file, faults, nil, time.Now())
+	_, faults = compile(file, faults, nil, idleLimiter(), time.Now())
 	return faults
 }
 
@@ -240,6 +242,7 @@ func (c *compiler) route(key string, r *config.Route, to *destination) *route {
 		responseDrop: dropTable(r.ResponseHeaders.Remove, r.ResponseHeaders.Set),
 		responseSet:  fieldLines(r.ResponseHeaders.Set),
 	}
+	compiled.guards, compiled.limits = c.meters(key+".limits", r.Limits)
 	if r.Rewrite != "" && c.sound(key+".rewrite") {
 		var err error
 		if compiled.rewrite, err = router.CompileRewrite(r.Rewrite, r.Path); err != nil {

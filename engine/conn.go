@@ -69,6 +69,8 @@ type conn struct {
 
 	leased    atomic.Pointer[upstream.Conn] // of the exchange, for whoever may cut it while we wait
 	gone      atomic.Bool                   // the client left
+	queued    atomic.Bool                   // the exchange waits for its turn
+	wake      chan struct{}                 // ends that wait; made before the first
 	idleSince atomic.Int64                  // Unix nanoseconds; 0 while a request is under way
 	watched   watched
 }

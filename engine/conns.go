@@ -88,6 +88,9 @@ func (s *conns) closeAll() int {
 		if lease := c.leased.Load(); lease != nil {
 			c.leave(lease)
 		}
+		if c.queued.Load() {
+			c.rouse()
+		}
 	}
 	return len(s.open)
 }
@@ -108,18 +111,22 @@ func (s *conns) closeIdle(now time.Time, silent time.Duration) {
 	}
 }
 
-// watch looks for clients that left while their exchange waits for a target, and cuts the exchange.
-// An exchange is looked at from its second interval on, so that quick ones cost nothing.
+// watch looks for clients that left while their exchange waits, and cuts the exchange. One that waits for
+// a target is looked at from its second interval on, so that quick ones cost nothing.
 func (s *conns) watch() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.open {
-		lease := c.leased.Load()
-		if lease == nil || lease != c.watched.lease {
+		lease, queued := c.leased.Load(), c.queued.Load()
+		if !queued && (lease == nil || lease != c.watched.lease) {
 			c.watched.lease = lease
 			continue
 		}
-		if pending(c.watched.raw, unix.POLLRDHUP)&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0 {
+		switch {
+		case pending(c.watched.raw, unix.POLLRDHUP)&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) == 0:
+		case queued:
+			c.rouse()
+		default:
 			c.leave(lease)
 		}
 	}

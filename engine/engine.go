@@ -17,6 +17,7 @@ import (
 	"github.com/sluice-gateway/sluice/engine/listen"
 	"github.com/sluice-gateway/sluice/engine/telemetry"
 	"github.com/sluice-gateway/sluice/engine/watch"
+	"github.com/sluice-gateway/sluice/limiter"
 )
 
 // Options is what an Engine is made of. All are needed but Sockets.
@@ -53,6 +54,9 @@ type Engine struct {
 	reloading    sync.Mutex // one change of the snapshot at a time; guards what follows
 	accepting    map[string]*acceptor
 	certificates certificateWatch
+
+	limiter *limiter.Limiter // its now counts from started
+	turns   turns
 
 	acceptors  sync.WaitGroup
 	background sync.WaitGroup
@@ -100,7 +104,8 @@ func (e *Engine) load() error {
 	if file == nil {
 		return faults
 	}
-	snap, faults := compile(file, faults, nil, e.started)
+	e.limiter = newLimiter(file.Limits.Capacity, e.started)
+	snap, faults := compile(file, faults, nil, e.limiter, e.started)
 	if err := faults.Err(); err != nil {
 		return err
 	}
@@ -108,7 +113,7 @@ func (e *Engine) load() error {
 		return fmt.Errorf("BUG: a log level that was accepted: %w", err)
 	}
 	e.adminAddress = file.Admin.Listen
-	e.snapshot.Store(snap)
+	e.live(snap)
 	return nil
 }
 
@@ -225,7 +230,7 @@ func (e *Engine) reload() error {
 	if file == nil {
 		return faults
 	}
-	snap, faults := compile(file, faults, last, time.Now())
+	snap, faults := compile(file, faults, last, e.limiter, time.Now())
 	if err := faults.Err(); err != nil {
 		return err
 	}
@@ -236,7 +241,7 @@ func (e *Engine) reload() error {
 	if err := e.options.Log.SetLevel(file.Log.Level); err != nil {
 		return fmt.Errorf("BUG: a log level that was accepted: %w", err)
 	}
-	e.snapshot.Store(snap)
+	e.live(snap)
 	e.certificates.follow(snap.certs, &e.log)
 	e.accept(opened)
 	e.retain(snap)
@@ -246,6 +251,13 @@ func (e *Engine) reload() error {
 		}
 	}
 	return nil
+}
+
+// live puts a snapshot in force. Nothing in here can fail.
+func (e *Engine) live(snap *snapshot) {
+	snap.update.Commit(time.Since(e.started))
+	snap.update = nil
+	e.snapshot.Store(snap)
 }
 
 // draining says whether connections are to end with the request under way.

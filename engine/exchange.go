@@ -50,6 +50,9 @@ type exchange struct {
 	fault     *Fault // what the gateway answered itself, if it did
 	status    int
 
+	metering metering
+	timer    *time.Timer // of the wait for its turn; nil until one is needed
+
 	deadline    time.Time // of the whole exchange
 	upstream    *upstream.Conn
 	uploadFault *Fault      // why the request's body could not be carried on
@@ -211,6 +214,7 @@ func (x *exchange) reset() {
 	x.client, x.trusted, x.keepAlive, x.proceed, x.inlined = netip.Addr{}, false, false, false, false
 	x.variant, x.attempts, x.status = "", 0, 0
 	x.deadline = time.Time{}
+	x.metering.reset()
 	x.halted.Store(false)
 	x.fields, x.payload, x.trailers = x.fields[:0], x.payload[:0], x.trailers[:0]
 	x.path, x.requestID = x.path[:0], x.requestID[:0]

@@ -38,7 +38,7 @@ func Faults() []*Fault {
 	f := newFaults()
 	return []*Fault{
 		f.badRequest, f.badPath, f.timeout, f.tooLarge, f.targetTooLong, f.headTooLarge, f.version,
-		f.noRoute, f.method, f.noVariant, f.connections,
+		f.noRoute, f.method, f.noVariant, f.connections, f.limited, f.queueFull,
 		f.connect, f.connectTimeout, f.noTarget, f.upstreamTimeout, f.reset, f.malformed, f.upgrade, f.clientGone, f.internal,
 	}
 }
@@ -46,7 +46,7 @@ func Faults() []*Fault {
 // faults is every answer of the gateway's own, built once for an engine.
 type faults struct {
 	badRequest, badPath, timeout, tooLarge, targetTooLong, headTooLarge, version  *Fault
-	noRoute, method, noVariant, connections                                       *Fault
+	noRoute, method, noVariant, connections, limited, queueFull                   *Fault
 	connect, connectTimeout, noTarget, upstreamTimeout, reset, malformed, upgrade *Fault
 	clientGone, internal                                                          *Fault
 }
@@ -69,6 +69,8 @@ func newFaults() *faults {
 		noRoute:        client(404, "no_route", "No route matches this host and path."),
 		method:         client(405, "method_not_allowed", "The path exists, but not for this method."),
 		noVariant:      client(404, "no_variant", "No destination is configured for this value of the routing header."),
+		limited:        client(429, "rate_limited", "Too many requests: a rate limit has been reached."),
+		queueFull:      &Fault{Status: 503, Reason: "queue_full", Detail: "Too many requests wait for their turn.", Blame: BlameGateway},
 		connections:    &Fault{Status: 503, Reason: "too_many_connections", Detail: "The gateway has as many connections as it may have.", Blame: BlameGateway},
 		connect:        target(502, "upstream_connect", "The upstream could not be reached."),
 		connectTimeout: target(504, "upstream_connect_timeout", "The upstream could not be reached in time."),
@@ -126,9 +128,9 @@ func isTimeout(err error) bool {
 	return errors.As(err, &t) && t.Timeout()
 }
 
-// appendProblem appends the fault as an RFC 9457 problem. The request id has been checked to hold
-// nothing that JSON would have to escape.
-func (f *Fault) appendProblem(dst, requestID []byte) []byte {
+// appendProblem appends the fault as an RFC 9457 problem, with the name of the limit that refused the
+// request, if that may be told. Request ids and names hold nothing that JSON would have to escape.
+func (f *Fault) appendProblem(dst, requestID []byte, limit string) []byte {
 	dst = append(dst, `{"type":"about:blank","title":"`...)
 	dst = append(dst, statusTitle(f.Status)...)
 	dst = append(dst, `","status":`...)
@@ -137,6 +139,10 @@ func (f *Fault) appendProblem(dst, requestID []byte) []byte {
 	dst = append(dst, f.Detail...)
 	dst = append(dst, `","reason":"`...)
 	dst = append(dst, f.Reason...)
+	if limit != "" {
+		dst = append(dst, `","limit":"`...)
+		dst = append(dst, limit...)
+	}
 	dst = append(dst, `","request_id":"`...)
 	dst = append(dst, requestID...)
 	return append(dst, "\"}\n"...)

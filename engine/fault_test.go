@@ -18,7 +18,7 @@ import (
 func TestProblem(t *testing.T) {
 	for _, f := range Faults() {
 		var problem map[string]any
-		if err := json.Unmarshal(f.appendProblem(nil, []byte("id-1")), &problem); err != nil {
+		if err := json.Unmarshal(f.appendProblem(nil, []byte("id-1"), ""), &problem); err != nil {
 			t.Errorf("%s: %v", f.Reason, err)
 			continue
 		}

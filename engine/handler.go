@@ -55,6 +55,13 @@ func (e *Engine) handle(x *exchange, ctx *fasthttp.RequestCtx) *Fault {
 		return e.faults.tooLarge
 	}
 
+	if fault := x.charge(x.route.guards); fault != nil {
+		return fault
+	}
+	if fault := x.charge(x.route.limits); fault != nil {
+		return fault
+	}
+
 	destination, fault := x.choose(x.route.to)
 	if fault != nil {
 		return fault
@@ -94,7 +101,7 @@ func (e *Engine) logPanic(r any) {
 // answer writes a fault as the response.
 func (x *exchange) answer(ctx *fasthttp.RequestCtx, f *Fault) {
 	x.fault, x.status = f, f.Status
-	x.scratch = f.appendProblem(x.scratch[:0], x.requestID)
+	x.scratch = f.appendProblem(x.scratch[:0], x.requestID, x.limitToBlame())
 
 	head := x.back[:0]
 	head = appendStatusLine(head, f.Status, []byte(statusTitle(f.Status)))
@@ -104,9 +111,13 @@ func (x *exchange) answer(ctx *fasthttp.RequestCtx, f *Fault) {
 		head = x.snap.table.AppendAllow(head, x.host, x.path)
 		head = append(head, "\r\n"...)
 	}
-	if f.Status == 503 {
+	switch f.Status {
+	case 429:
+		head = x.appendRetryAfter(head)
+	case 503:
 		head = append(head, "Retry-After: 1\r\n"...)
 	}
+	head = x.appendQuota(head, true)
 	head = x.appendRequestID(head)
 	head = appendDate(head, time.Now())
 	head = append(head, "Content-Length: "...)

@@ -13,6 +13,7 @@ const (
 	headerDropped                      // a matter of one hop, or ambiguous: never passes
 	headerOurs                         // only the gateway may say it: identity, request id
 	headerForwarded                    // passes from trusted proxies
+	headerQuota                        // a target's own X-RateLimit field: passes unless ours is stricter
 	headerRewritten                    // written anew from what is known, and from what trusted proxies say
 )
 
@@ -89,7 +90,7 @@ func requestHeaders(requestID string, identity ...string) headerTable {
 
 // responseHeaders builds the table of responses.
 func responseHeaders(requestID string) headerTable {
-	t := headerTable{}
+	t := headerTable{"x-ratelimit-limit": headerQuota, "x-ratelimit-remaining": headerQuota, "x-ratelimit-reset": headerQuota}
 	if requestID != "" {
 		t[strings.ToLower(requestID)] = headerOurs
 	}

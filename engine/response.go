@@ -117,13 +117,17 @@ func (x *exchange) setHead(ctx *fasthttp.RequestCtx) error {
 // empty line.
 func (x *exchange) appendResponseHead(dst []byte, r *upstream.Response) []byte {
 	dst = appendStatusLine(dst, r.Status.Code, r.Status.Reason)
-	dated := false
+	dated, keep := false, x.stricter(r.Fields)
 	for _, f := range r.Fields {
 		if wire.EqualFold(f.Name, "content-length") && r.Framing.Kind == wire.NoBody {
 			dst = appendField(dst, f.Name, f.Value)
 			continue
 		}
-		if x.snap.responses.class(f.Name) != headerPlain && !underscored(f.Name) || namedInConnection(r.Fields, f.Name) {
+		class := x.snap.responses.class(f.Name)
+		if class == headerQuota && keep {
+			class = headerPlain
+		}
+		if class != headerPlain && !underscored(f.Name) || namedInConnection(r.Fields, f.Name) {
 			continue
 		}
 		if x.route.responseDrop != nil && x.route.responseDrop.class(f.Name) != headerPlain {
@@ -135,6 +139,7 @@ func (x *exchange) appendResponseHead(dst []byte, r *upstream.Response) []byte {
 	if !dated {
 		dst = appendDate(dst, time.Now())
 	}
+	dst = x.appendQuota(dst, !keep)
 	dst = x.appendRequestID(dst)
 	return append(dst, x.route.responseSet...)
 }

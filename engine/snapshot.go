@@ -9,6 +9,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/engine/config"
 	"github.com/sluice-gateway/sluice/engine/upstream"
+	"github.com/sluice-gateway/sluice/limiter"
 	"github.com/sluice-gateway/sluice/router"
 )
 
@@ -26,6 +27,9 @@ type snapshot struct {
 	routes    []*route // by the table's indices
 	pools     map[string]*pool
 	certs     *certificates // nil: no TLS
+	meters    map[string]*meter
+	quota     quotaFields
+	update    *limiter.Update // the limits, until the snapshot is live
 }
 
 // serverSettings is [server], as connections and requests use it.
@@ -58,6 +62,8 @@ func (s *serverSettings) trusts(a netip.Addr) bool {
 type route struct {
 	name         string
 	to           *destination
+	guards       []*meter // asked before authentication
+	limits       []*meter
 	strip        bool
 	rewrite      *router.Rewrite
 	timeout      time.Duration

@@ -3,6 +3,7 @@ package limiter
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 	"time"
 )
 
@@ -48,7 +49,12 @@ func (s *Spec) burst(r Rate) int64 {
 	if s.Burst > 0 {
 		return s.Burst
 	}
-	return max(1, min(MaxTokens, int64(mulDivUp(uint64(r.N), uint64(time.Second), uint64(r.Per), MaxTokens))))
+	hi, lo := bits.Mul64(uint64(r.N), uint64(time.Second))
+	if hi >= uint64(r.Per) {
+		return MaxTokens
+	}
+	tokens, _ := bits.Div64(hi, lo, uint64(r.Per))
+	return max(1, min(MaxTokens, int64(tokens)))
 }
 
 // Check finds the first thing that cannot be: what the arithmetic does not hold, or a request that could

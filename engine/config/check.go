@@ -165,11 +165,4 @@ func (l *loader) checkLimit(key string, limit Limit) {
 			l.fault(elementKey(key+".key", i), "%q is not known before authentication", part)
 		}
 	}
-	most := limit.Rate.N
-	if limit.Algorithm == "token_bucket" {
-		most = limit.BurstFor(limit.Rate)
-	}
-	if limit.Algorithm != "leaky_bucket" && limit.Rate.N > 0 && limit.Cost > most {
-		l.fault(key+".cost", "no request could ever pass: a bucket holds %d at most", most)
-	}
 }

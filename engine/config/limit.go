@@ -15,22 +15,12 @@ type Limit struct {
 	MaxWait      time.Duration   `toml:"max_wait" doc:"leaky_bucket: longest a request may queue"`
 	Mode         string          `toml:"mode" enum:"enforce|shadow" doc:"shadow counts and never rejects"`
 	OnStoreError string          `toml:"on_store_error" enum:"local|allow|deny" doc:"scope = \"redis\" while Redis is down: keep a share locally, let all pass, or none"`
+	Hidden       bool            `toml:"hidden" doc:"clients are not told how much is left of it, nor its name"`
 	BeforeAuth   bool            `toml:"before_auth" doc:"a guard that runs before authentication; its key cannot use client or claim:"`
-}
-
-// BurstFor gives the burst to use with a rate, which may be a tier's: what the file says, or else one second of that rate, at least 1.
-func (l Limit) BurstFor(r Rate) int64 {
-	if l.Burst > 0 {
-		return l.Burst
-	}
-	if r.Per <= 0 {
-		return 1
-	}
-	return max(1, int64(float64(r.N)*float64(time.Second)/float64(r.Per)))
 }
 
 // Limits is [limits]: what holds for all rate limits.
 type Limits struct {
 	Headers  []string `toml:"headers" enum:"x-ratelimit|ietf" doc:"what clients are told: X-RateLimit-*, RateLimit and RateLimit-Policy; 429 has Retry-After in any case"`
-	Capacity int      `toml:"capacity" min:"1024" doc:"most live buckets kept by this process; their memory is taken at start"`
+	Capacity int      `toml:"capacity" min:"1024" max:"100000000" doc:"most live buckets kept by this process; their memory is taken at start"`
 }

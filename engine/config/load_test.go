@@ -117,8 +117,6 @@ func TestContract(t *testing.T) {
 		"auth.jwt.main",
 		"auth.introspection.partner",
 		"auth.revocation",
-		"limit[0]",
-		"limits",
 		"upstream.users-stable.balance",
 		"upstream.users-stable.hash_on",
 		"upstream.users-stable.retry.budget",
@@ -126,7 +124,6 @@ func TestContract(t *testing.T) {
 		"upstream.users-stable.breaker",
 		"route[0].auth",
 		"route[0].scopes",
-		"route[0].limits",
 		"route[0].cors",
 	}
 	if !slices.Equal(got, want) {

@@ -104,25 +104,6 @@ func TestFormatDuration(t *testing.T) {
 	}
 }
 
-func TestBurstFor(t *testing.T) {
-	for _, row := range []struct {
-		intent string
-		burst  int64
-		rate   Rate
-		want   int64
-	}{
-		{"what the file says", 200, Rate{100, time.Second}, 200},
-		{"else a second of the rate", 0, Rate{100, time.Second}, 100},
-		{"whatever its unit", 0, Rate{600, time.Minute}, 10},
-		{"at least 1", 0, Rate{1, time.Hour}, 1},
-		{"even of no rate", 0, Rate{}, 1},
-	} {
-		if got := (Limit{Burst: row.burst}).BurstFor(row.rate); got != row.want {
-			t.Errorf("%s: got %d, want %d", row.intent, got, row.want)
-		}
-	}
-}
-
 func TestNearest(t *testing.T) {
 	known := []string{"drain", "listen", "header_timeout", "to"}
 	for _, row := range []struct{ intent, word, want string }{

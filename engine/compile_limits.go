@@ -1,0 +1,112 @@
+package engine
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sluice-gateway/sluice/engine/config"
+	"github.com/sluice-gateway/sluice/limiter"
+)
+
+// newLimiter makes the limiter of an engine, which outlives every snapshot.
+func newLimiter(capacity int, epoch time.Time) *limiter.Limiter {
+	o := limiter.Options{Capacity: capacity, Epoch: epoch}
+	_, _ = rand.Read(o.Secret[:]) // never fails
+	return limiter.New(o)
+}
+
+// idleLimiter is one for configurations that are only looked at.
+func idleLimiter() *limiter.Limiter { return limiter.New(limiter.Options{Capacity: 16}) }
+
+// limits prepares the rules and their meters. They are in force once the snapshot's update is committed.
+func (c *compiler) limits(l *limiter.Limiter) {
+	c.snap.meters = map[string]*meter{}
+	c.snap.quota = quotaFields{
+		legacy: slices.Contains(c.file.Limits.Headers, "x-ratelimit"), ietf: slices.Contains(c.file.Limits.Headers, "ietf"),
+	}
+	var specs []limiter.Spec
+	var sources []config.Limit
+	for i, file := range c.file.Limit {
+		key := fmt.Sprintf("limit[%d]", i)
+		if !c.sound(key) {
+			continue
+		}
+		spec := limitSpec(file)
+		if err := spec.Check(); err != nil {
+			c.limitFault(key, err)
+			continue
+		}
+		specs, sources = append(specs, spec), append(sources, file)
+	}
+	update, err := l.Prepare(specs)
+	if err != nil {
+		c.fault("limit", "%v", err)
+		return
+	}
+	c.snap.update = update
+	for i, rule := range update.Rules() {
+		c.snap.meters[rule.Name()] = c.meter(sources[i], rule)
+	}
+}
+
+func limitSpec(f config.Limit) limiter.Spec {
+	s := limiter.Spec{
+		Name: f.Name, Rate: limiter.Rate(f.Rate), Burst: f.Burst, Cost: f.Cost, MaxWait: f.MaxWait, Shadow: f.Mode == "shadow",
+		Algorithm: map[string]limiter.Algorithm{
+			"token_bucket": limiter.TokenBucket, "fixed_window": limiter.FixedWindow,
+			"sliding_window": limiter.SlidingWindow, "leaky_bucket": limiter.LeakyBucket,
+		}[f.Algorithm],
+		Tiers: map[string]limiter.Rate{},
+	}
+	for tier, rate := range f.Tiers {
+		s.Tiers[tier] = limiter.Rate(rate)
+	}
+	return s
+}
+
+// limitFault puts what the limiter says of a spec at the key of the file that it concerns.
+func (c *compiler) limitFault(key string, err error) {
+	var bad *limiter.SpecError
+	if !errors.As(err, &bad) {
+		c.fault(key, "%v", err)
+		return
+	}
+	field, tier, _ := strings.Cut(bad.Field, ".")
+	name := map[string]string{"Rate": "rate", "Burst": "burst", "Cost": "cost", "MaxWait": "max_wait", "Tiers": "tiers." + tier}[field]
+	c.fault(key+"."+name, "%s", bad.Reason)
+}
+
+func (c *compiler) meter(f config.Limit, rule *limiter.Rule) *meter {
+	m := &meter{rule: rule, guard: f.BeforeAuth, hidden: f.Hidden, counts: &meterCounts{}}
+	if c.last != nil && c.last.meters[f.Name] != nil {
+		m.counts = c.last.meters[f.Name].counts
+	}
+	for _, part := range f.Key {
+		m.parts = append(m.parts, newKeyPart(part))
+	}
+	return m
+}
+
+// mostLimits is how many limits a route can have: an exchange keeps a verdict for each.
+const mostLimits = 16
+
+// meters finds the meters of a route's limits.
+func (c *compiler) meters(key string, names []string) (guards, limits []*meter) {
+	if len(names) > mostLimits {
+		c.fault(key, "at most %d limits", mostLimits)
+	}
+	for _, name := range names {
+		switch m := c.snap.meters[name]; {
+		case m == nil: // faulted above
+		case m.guard:
+			guards = append(guards, m)
+		default:
+			limits = append(limits, m)
+		}
+	}
+	return guards, limits
+}

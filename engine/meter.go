@@ -1,0 +1,216 @@
+package engine
+
+import (
+	"bytes"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-gateway/sluice/engine/wire"
+	"github.com/sluice-gateway/sluice/limiter"
+)
+
+// meter is a [[limit]] as the routes that name it use it.
+type meter struct {
+	rule   *limiter.Rule
+	parts  []keyPart
+	guard  bool // asked before authentication
+	hidden bool // clients are not told of it
+	counts *meterCounts
+}
+
+// meterCounts is what came of a limit. It outlives reloads.
+type meterCounts struct {
+	refused  atomic.Uint64
+	shadowed atomic.Uint64 // would have been refused
+}
+
+// keyPart is one of the things that requests of a bucket have in common.
+type keyPart struct {
+	kind keyKind
+	name string // of a header, in lower case, or of a claim
+}
+
+type keyKind uint8
+
+const (
+	keyClient keyKind = iota
+	keyAddress
+	keyRoute
+	keyHost
+	keyMethod
+	keyHeader
+	keyClaim
+)
+
+func newKeyPart(text string) keyPart {
+	kind, name, _ := strings.Cut(text, ":")
+	switch kind {
+	case "ip":
+		return keyPart{kind: keyAddress}
+	case "route":
+		return keyPart{kind: keyRoute}
+	case "host":
+		return keyPart{kind: keyHost}
+	case "method":
+		return keyPart{kind: keyMethod}
+	case "header":
+		return keyPart{keyHeader, strings.ToLower(name)}
+	case "claim":
+		return keyPart{keyClaim, name}
+	}
+	return keyPart{kind: keyClient}
+}
+
+// String is the part as the configuration writes it.
+func (p keyPart) String() string {
+	return [...]string{"client", "ip", "route", "host", "method", "header:", "claim:"}[p.kind] + p.name
+}
+
+// What a bucket's key says of a part that requests may lack, or have in two forms. The forms must not
+// meet: a client that calls itself 192.0.2.1 is not the one at that address.
+const (
+	partAbsent uint64 = iota
+	partPresent
+	partAddress
+)
+
+// metering is what an exchange knows of the limits that it was charged to: for each of them its meter, its
+// charge and the verdict.
+type metering struct {
+	meters   []*meter
+	charges  []limiter.Charge
+	verdicts []limiter.Verdict
+	refused  *meter // the one that the request has to wait for longest
+}
+
+func (m *metering) reset() {
+	clear(m.meters)
+	clear(m.charges)
+	clear(m.verdicts)
+	m.meters, m.charges, m.verdicts, m.refused = m.meters[:0], m.charges[:0], m.verdicts[:0], nil
+}
+
+// charge asks meters for the request, all or nothing; what earlier ones took is given back if one
+// refuses. A request that is admitted may have to wait for its turn.
+func (x *exchange) charge(meters []*meter) *Fault {
+	if len(meters) == 0 {
+		return nil
+	}
+	e, m := x.conn.engine, &x.metering
+	first := len(m.meters)
+	group := e.limiter.Address(0, x.network())
+	for _, meter := range meters {
+		m.meters = append(m.meters, meter)
+		m.charges = append(m.charges, limiter.Charge{Rule: meter.rule, Key: x.bucket(meter), Group: group})
+		m.verdicts = append(m.verdicts, limiter.Verdict{})
+	}
+	if !e.limiter.Take(x.served.Sub(e.started), m.charges[first:], m.verdicts[first:]) {
+		x.refuse(first)
+		e.limiter.GiveBack(m.verdicts[:first])
+		return e.faults.limited
+	}
+	var turn time.Duration
+	for i := first; i < len(m.verdicts); i++ {
+		if m.verdicts[i].Refused {
+			m.meters[i].counts.shadowed.Add(1)
+		}
+		turn = max(turn, m.verdicts[i].Turn())
+	}
+	if turn > 0 {
+		return x.awaitTurn(turn)
+	}
+	return nil
+}
+
+// refuse finds out which of the meters from first on is to blame.
+func (x *exchange) refuse(first int) {
+	m := &x.metering
+	var longest time.Duration
+	for i := first; i < len(m.verdicts); i++ {
+		if !m.verdicts[i].Refused || m.meters[i].rule.Shadow() {
+			continue
+		}
+		if wait := m.verdicts[i].RetryAfter(); m.refused == nil || wait > longest {
+			m.refused, longest = m.meters[i], wait
+		}
+	}
+	m.refused.counts.refused.Add(1)
+}
+
+// bucket is the key that a meter counts the request under.
+func (x *exchange) bucket(m *meter) limiter.Key {
+	l := x.conn.engine.limiter
+	k := m.rule.Key()
+	for _, p := range m.parts {
+		switch p.kind {
+		case keyClient, keyAddress:
+			k = addressPart(l, k, x.clientKey())
+		case keyRoute:
+			k = k.Trusted(x.route.name)
+		case keyHost:
+			x.scratch = appendHostName(x.scratch[:0], x.host)
+			k = l.Hostile(k, x.scratch)
+		case keyMethod:
+			k = l.Hostile(k, x.method)
+		case keyHeader:
+			k = x.headerPart(l, k, p.name)
+		case keyClaim:
+			k = k.Number(partAbsent)
+		}
+	}
+	return k
+}
+
+func addressPart(l *limiter.Limiter, k limiter.Key, a netip.Addr) limiter.Key {
+	return l.Address(k.Number(partAddress), a)
+}
+
+// headerPart adds every field of the name, in order: a second one does not hide the first.
+func (x *exchange) headerPart(l *limiter.Limiter, k limiter.Key, name string) limiter.Key {
+	for _, f := range x.fields {
+		if wire.EqualFold(f.Name, name) {
+			k = l.Hostile(k.Number(partPresent), f.Value)
+		}
+	}
+	return k.Number(partAbsent)
+}
+
+// appendHostName appends a host in the one form that all spellings of it share: without port, final dot
+// and capitals.
+func appendHostName(dst, host []byte) []byte {
+	if i := bytes.LastIndexByte(host, ':'); i >= 0 && bytes.IndexByte(host[i:], ']') < 0 {
+		host = host[:i]
+	}
+	host = bytes.TrimSuffix(host, []byte("."))
+	for _, c := range host {
+		if 'A' <= c && c <= 'Z' {
+			c |= 0x20
+		}
+		dst = append(dst, c)
+	}
+	return dst
+}
+
+// network is the group of clients that share a bucket when there is no room for one each: 256 addresses of
+// IPv4, or what one subscriber of IPv6 may have.
+func (x *exchange) network() netip.Addr {
+	a, bits := x.client, 48
+	if a.Is4() {
+		bits = 24
+	}
+	p, err := a.WithZone("").Prefix(bits)
+	if err != nil {
+		return a
+	}
+	return p.Addr()
+}
+
+// limitToBlame is the name of the limit that refused the request; empty if none did, or a hidden one.
+func (x *exchange) limitToBlame() string {
+	if m := x.metering.refused; m != nil && !m.hidden {
+		return m.rule.Name()
+	}
+	return ""
+}
