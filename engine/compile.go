@@ -14,6 +14,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-gateway/sluice/auth"
 	"github.com/sluice-gateway/sluice/engine/config"
 	"github.com/sluice-gateway/sluice/engine/upstream"
 	"github.com/sluice-gateway/sluice/limiter"
@@ -23,22 +26,35 @@ import (
 // compiler turns a file into a snapshot. It changes nothing outside of what it builds, and collects
 // every fault on its way instead of stopping at the first.
 type compiler struct {
-	file   *config.File
-	last   *snapshot // whose parts are kept where nothing changed; nil at the start
+	file *config.File
+	origin
 	faults config.Faults
 	snap   *snapshot
 }
 
-// compile builds the snapshot of a file, whose limits are those of l. known are the faults that loading found: the parts they
+// origin is what a snapshot is built upon.
+type origin struct {
+	last    *snapshot        // whose parts are kept where nothing changed; nil at the start
+	limiter *limiter.Limiter // that has the buckets
+	log     zerolog.Logger   // of what works in the background for the snapshot
+}
+
+// lookedAt is the origin of a configuration that will not be used.
+func lookedAt() origin {
+	return origin{limiter: limiter.New(limiter.Options{Capacity: 16}), log: zerolog.Nop()}
+}
+
+// compile builds the snapshot of a file. known are the faults that loading found: the parts they
 // concern are not looked at again. The snapshot is fit for use only if there are no faults, neither
 // known nor returned.
-func compile(file *config.File, known config.Faults, last *snapshot, l *limiter.Limiter, now time.Time) (*snapshot, config.Faults) {
-	c := &compiler{file: file, last: last, faults: slices.Clone(known)}
+func compile(file *config.File, known config.Faults, from origin, now time.Time) (*snapshot, config.Faults) {
+	c := &compiler{file: file, origin: from, faults: slices.Clone(known)}
 	c.snap = &snapshot{file: file, loaded: now, pools: map[string]*pool{}}
 	c.server()
 	c.upstreams()
 	c.certificates()
-	c.limits(l)
+	c.limits()
+	c.methods()
 	c.routes()
 	return c.snap, c.faults
 }
@@ -50,7 +66,7 @@ func Check(path string) config.Faults {
 	if file == nil {
 		return faults
 	}
-	_, faults = compile(file, faults, nil, idleLimiter(), time.Now())
+	_, faults = compile(file, faults, lookedAt(), time.Now())
 	return faults
 }
 
@@ -82,7 +98,11 @@ func (c *compiler) server() {
 		c.snap.server.slashes = router.KeepEncodedSlash
 	}
 	id := c.file.Auth.Identity
+	c.snap.identity = identityHeaders{id.User, id.Scopes, id.Tier}
 	c.snap.headers = requestHeaders(s.RequestIDHeader, id.User, id.Scopes, id.Tier)
+	if c.file.UsesAuth("keys") {
+		c.snap.headers[strings.ToLower(c.file.Auth.Keys.Header)] = headerOurs
+	}
 	c.snap.responses = responseHeaders(s.RequestIDHeader)
 }
 
@@ -197,8 +217,10 @@ func compileSplit(name string, s *config.Split, all map[string]*destination) *sp
 	sp := newSplit(name, s.Weights, all)
 	kind, parameter, _ := strings.Cut(s.Sticky, ":")
 	switch kind {
-	case "client", "ip":
+	case "client":
 		sp.sticky = stickyClient
+	case "ip":
+		sp.sticky = stickyAddress
 	case "header":
 		sp.sticky, sp.header = stickyHeader, strings.ToLower(parameter)
 	case "cookie":
@@ -231,6 +253,7 @@ func (c *compiler) routes() {
 }
 
 func (c *compiler) route(key string, r *config.Route, to *destination) *route {
+	var err error
 	compiled := &route{
 		name:         r.Name,
 		to:           to,
@@ -242,9 +265,12 @@ func (c *compiler) route(key string, r *config.Route, to *destination) *route {
 		responseDrop: dropTable(r.ResponseHeaders.Remove, r.ResponseHeaders.Set),
 		responseSet:  fieldLines(r.ResponseHeaders.Set),
 	}
+	compiled.carriers = c.carriers(r.Auth)
+	if compiled.scopes, err = auth.NewScopes(r.Scopes); err != nil {
+		c.fault(key+".scopes", "%v", err)
+	}
 	compiled.guards, compiled.limits = c.meters(key+".limits", r.Limits)
 	if r.Rewrite != "" && c.sound(key+".rewrite") {
-		var err error
 		if compiled.rewrite, err = router.CompileRewrite(r.Rewrite, r.Path); err != nil {
 			c.fault(key+".rewrite", "%v", err)
 		}

@@ -19,11 +19,8 @@ func newLimiter(capacity int, epoch time.Time) *limiter.Limiter {
 	return limiter.New(o)
 }
 
-// idleLimiter is one for configurations that are only looked at.
-func idleLimiter() *limiter.Limiter { return limiter.New(limiter.Options{Capacity: 16}) }
-
 // limits prepares the rules and their meters. They are in force once the snapshot's update is committed.
-func (c *compiler) limits(l *limiter.Limiter) {
+func (c *compiler) limits() {
 	c.snap.meters = map[string]*meter{}
 	c.snap.quota = quotaFields{
 		legacy: slices.Contains(c.file.Limits.Headers, "x-ratelimit"), ietf: slices.Contains(c.file.Limits.Headers, "ietf"),
@@ -42,7 +39,7 @@ func (c *compiler) limits(l *limiter.Limiter) {
 		}
 		specs, sources = append(specs, spec), append(sources, file)
 	}
-	update, err := l.Prepare(specs)
+	update, err := c.limiter.Prepare(specs)
 	if err != nil {
 		c.fault("limit", "%v", err)
 		return

@@ -80,11 +80,11 @@ func TestReloadKeepsWhatDidNotChange(t *testing.T) {
 	const same, before, after = "[upstream.same]\ntargets = [\"http://127.0.0.1:1\"]\n",
 		"[upstream.other]\ntargets = [\"http://127.0.0.1:2\"]\n",
 		"[upstream.other]\ntargets = [\"http://127.0.0.1:3\"]\n"
-	first, faults := compile(parse(same+before), nil, nil, idleLimiter(), time.Now())
+	first, faults := compile(parse(same+before), nil, lookedAt(), time.Now())
 	if len(faults) > 0 {
 		t.Fatal(faults)
 	}
-	second, faults := compile(parse(after+same), nil, first, idleLimiter(), time.Now())
+	second, faults := compile(parse(after+same), nil, origin{last: first, limiter: lookedAt().limiter}, time.Now())
 	if len(faults) > 0 {
 		t.Fatal(faults)
 	}

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sluice-gateway/sluice/auth"
 	"github.com/sluice-gateway/sluice/engine/upstream"
 	"github.com/sluice-gateway/sluice/engine/wire"
 )
@@ -67,11 +68,12 @@ type conn struct {
 	writeDeadline time.Time
 	x             *exchange
 
-	leased    atomic.Pointer[upstream.Conn] // of the exchange, for whoever may cut it while we wait
-	gone      atomic.Bool                   // the client left
-	queued    atomic.Bool                   // the exchange waits for its turn
-	wake      chan struct{}                 // ends that wait; made before the first
-	idleSince atomic.Int64                  // Unix nanoseconds; 0 while a request is under way
+	leased    atomic.Pointer[upstream.Conn]  // of the exchange, for whoever may cut it while we wait
+	gone      atomic.Bool                    // the client left
+	holder    atomic.Pointer[auth.Principal] // whose tunnel or stream this is; nil: nobody's, or neither
+	queued    atomic.Bool                    // the exchange waits for its turn
+	wake      chan struct{}                  // ends that wait; made before the first
+	idleSince atomic.Int64                   // Unix nanoseconds; 0 while a request is under way
 	watched   watched
 }
 
@@ -170,6 +172,9 @@ func (c *conn) finish() error {
 		return nil
 	}
 	reusable := c.x.body.Done()
+	if c.holder.Load() != nil {
+		c.holder.Store(nil)
+	}
 	c.engine.releaseExchange(c.x)
 	c.x = nil
 	if !reusable {

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sluice-gateway/sluice/auth/revocation"
 	"github.com/sluice-gateway/sluice/engine/upstream"
 )
 
@@ -83,14 +84,7 @@ func (s *conns) closeAll() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.open {
-		c.gone.Store(true)
-		_ = c.socket.Close()
-		if lease := c.leased.Load(); lease != nil {
-			c.leave(lease)
-		}
-		if c.queued.Load() {
-			c.rouse()
-		}
+		c.cut()
 	}
 	return len(s.open)
 }
@@ -111,12 +105,28 @@ func (s *conns) closeIdle(now time.Time, silent time.Duration) {
 	}
 }
 
-// watch looks for clients that left while their exchange waits, and cuts the exchange. One that waits for
+// cut closes a connection, whatever it is doing. It may be called from any goroutine, under the lock of conns.
+func (c *conn) cut() {
+	c.gone.Store(true)
+	_ = c.socket.Close()
+	if lease := c.leased.Load(); lease != nil {
+		c.leave(lease)
+	}
+	if c.queued.Load() {
+		c.rouse()
+	}
+}
+
+// watch ends tunnels and streams of credentials that have expired or were revoked. It also looks for clients that left while their exchange waits, and cuts the exchange. One that waits for
 // a target is looked at from its second interval on, so that quick ones cost nothing.
-func (s *conns) watch() {
+func (s *conns) watch(revoked *revocation.List, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.open {
+		if p := c.holder.Load(); p != nil && (p.Expired(now) || revoked.Revoked(p, now)) {
+			c.cut()
+			continue
+		}
 		lease, queued := c.leased.Load(), c.queued.Load()
 		if !queued && (lease == nil || lease != c.watched.lease) {
 			c.watched.lease = lease

@@ -68,8 +68,9 @@ type splitPart struct {
 type stickiness uint8
 
 const (
-	stickyNot stickiness = iota
-	stickyClient
+	stickyNot    stickiness = iota
+	stickyClient            // who the client is, or its address if it is nobody
+	stickyAddress
 	stickyHeader
 	stickyCookie
 )
@@ -113,6 +114,10 @@ func (x *exchange) draw(s *split) uint64 {
 		key = x.value(s.header)
 	case stickyCookie:
 		key = x.cookie(s.cookie)
+	}
+	if p := x.principal; s.sticky == stickyClient && p != nil {
+		x.scratch = append(x.scratch[:0], p.Client...)
+		key = x.scratch
 	}
 	if len(key) == 0 {
 		address := x.clientKey().As16()

@@ -101,6 +101,7 @@ func (e *Engine) shutdown() {
 	e.background.Wait()
 	e.certificates.follow(nil, &e.log)
 	_ = e.conns.wait(context.Background())
+	e.finishMethods()
 	for _, p := range e.snapshot.Load().pools {
 		p.CloseIdle()
 	}

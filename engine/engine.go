@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/valyala/fasthttp"
 
+	"github.com/sluice-gateway/sluice/auth/revocation"
 	"github.com/sluice-gateway/sluice/engine/config"
 	"github.com/sluice-gateway/sluice/engine/listen"
 	"github.com/sluice-gateway/sluice/engine/telemetry"
@@ -55,8 +56,10 @@ type Engine struct {
 	accepting    map[string]*acceptor
 	certificates certificateWatch
 
-	limiter *limiter.Limiter // its now counts from started
-	turns   turns
+	limiter     *limiter.Limiter // its now counts from started
+	revocations revocations
+	life        context.Context // ends with the engine
+	turns       turns
 
 	acceptors  sync.WaitGroup
 	background sync.WaitGroup
@@ -83,6 +86,8 @@ func New(o Options) (*Engine, error) {
 	if e.sockets == nil {
 		e.sockets = &listen.Set{}
 	}
+	e.life, e.stop = context.WithCancel(context.Background())
+	e.revocations.list = revocation.New(revocation.Config{})
 	e.server = e.newServer()
 	watcher, err := watch.New([]string{o.Path})
 	if err != nil {
@@ -90,6 +95,7 @@ func New(o Options) (*Engine, error) {
 	}
 	e.watcher = watcher
 	if err := e.load(); err != nil {
+		e.stop()
 		if watcher != nil {
 			_ = watcher.Close()
 		}
@@ -105,8 +111,11 @@ func (e *Engine) load() error {
 		return faults
 	}
 	e.limiter = newLimiter(file.Limits.Capacity, e.started)
-	snap, faults := compile(file, faults, nil, e.limiter, e.started)
+	snap, faults := compile(file, faults, origin{limiter: e.limiter, log: e.log}, e.started)
 	if err := faults.Err(); err != nil {
+		return err
+	}
+	if err := e.openRevocations(snap); err != nil {
 		return err
 	}
 	if err := e.options.Log.SetLevel(file.Log.Level); err != nil {
@@ -148,8 +157,8 @@ func (e *Engine) Start() error {
 	if err := e.sockets.Ready(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	e.stop = cancel
+	ctx := e.life
+	e.startMethods(e.snapshot.Load())
 	e.background.Go(func() { e.watchClients(ctx) })
 	e.background.Go(func() { e.refreshNames(ctx) })
 	if e.watcher != nil {
@@ -167,7 +176,7 @@ func (e *Engine) watchClients(ctx context.Context) {
 	for {
 		select {
 		case <-ticker.C:
-			e.conns.watch()
+			e.conns.watch(e.revocations.list, time.Now())
 		case <-ctx.Done():
 			return
 		}
@@ -224,14 +233,20 @@ func (e *Engine) Reload() error {
 // ErrDraining refuses what makes no sense in a gateway that is shutting down.
 var ErrDraining = errors.New("engine: shutting down")
 
+// ErrNoAuth refuses revocations while no route authenticates anybody.
+var ErrNoAuth = errors.New("engine: no route needs credentials")
+
 func (e *Engine) reload() error {
 	last := e.snapshot.Load()
 	file, faults := config.Load(e.options.Path)
 	if file == nil {
 		return faults
 	}
-	snap, faults := compile(file, faults, last, e.limiter, time.Now())
+	snap, faults := compile(file, faults, origin{last, e.limiter, e.log}, time.Now())
 	if err := faults.Err(); err != nil {
+		return err
+	}
+	if err := e.openRevocations(snap); err != nil {
 		return err
 	}
 	opened, err := e.open(snap)
@@ -241,7 +256,9 @@ func (e *Engine) reload() error {
 	if err := e.options.Log.SetLevel(file.Log.Level); err != nil {
 		return fmt.Errorf("BUG: a log level that was accepted: %w", err)
 	}
+	e.startMethods(snap)
 	e.live(snap)
+	e.retireMethods(last, snap)
 	e.certificates.follow(snap.certs, &e.log)
 	e.accept(opened)
 	e.retain(snap)

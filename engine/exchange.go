@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sluice-gateway/sluice/auth"
 	"github.com/sluice-gateway/sluice/engine/upstream"
 	"github.com/sluice-gateway/sluice/engine/wire"
 	"github.com/sluice-gateway/sluice/router"
@@ -49,6 +50,10 @@ type exchange struct {
 	attempts  int
 	fault     *Fault // what the gateway answered itself, if it did
 	status    int
+
+	principal *auth.Principal // who the request is from; nil: nobody was asked
+	presented uint32          // bits: the route's carriers that held something
+	patience  patience
 
 	metering metering
 	timer    *time.Timer // of the wait for its turn; nil until one is needed
@@ -214,6 +219,8 @@ func (x *exchange) reset() {
 	x.client, x.trusted, x.keepAlive, x.proceed, x.inlined = netip.Addr{}, false, false, false, false
 	x.variant, x.attempts, x.status = "", 0, 0
 	x.deadline = time.Time{}
+	x.principal, x.presented = nil, 0
+	x.patience.reset()
 	x.metering.reset()
 	x.halted.Store(false)
 	x.fields, x.payload, x.trailers = x.fields[:0], x.payload[:0], x.trailers[:0]

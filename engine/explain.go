@@ -112,7 +112,7 @@ func Explain(path string, r ExplainRequest) (*Explanation, error) {
 	if file == nil {
 		return nil, faults
 	}
-	snap, faults := compile(file, faults, nil, idleLimiter(), time.Now())
+	snap, faults := compile(file, faults, lookedAt(), time.Now())
 	if err := faults.Err(); err != nil {
 		return nil, err
 	}

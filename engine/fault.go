@@ -39,6 +39,7 @@ func Faults() []*Fault {
 	return []*Fault{
 		f.badRequest, f.badPath, f.timeout, f.tooLarge, f.targetTooLong, f.headTooLarge, f.version,
 		f.noRoute, f.method, f.noVariant, f.connections, f.limited, f.queueFull,
+		f.noCredentials, f.credentials, f.scope, f.authStore,
 		f.connect, f.connectTimeout, f.noTarget, f.upstreamTimeout, f.reset, f.malformed, f.upgrade, f.clientGone, f.internal,
 	}
 }
@@ -47,6 +48,7 @@ func Faults() []*Fault {
 type faults struct {
 	badRequest, badPath, timeout, tooLarge, targetTooLong, headTooLarge, version  *Fault
 	noRoute, method, noVariant, connections, limited, queueFull                   *Fault
+	noCredentials, credentials, scope, authStore                                  *Fault
 	connect, connectTimeout, noTarget, upstreamTimeout, reset, malformed, upgrade *Fault
 	clientGone, internal                                                          *Fault
 }
@@ -69,6 +71,10 @@ func newFaults() *faults {
 		noRoute:        client(404, "no_route", "No route matches this host and path."),
 		method:         client(405, "method_not_allowed", "The path exists, but not for this method."),
 		noVariant:      client(404, "no_variant", "No destination is configured for this value of the routing header."),
+		noCredentials:  client(401, "credentials_missing", "Credentials are needed here."),
+		credentials:    client(401, "credentials_invalid", "The credentials are not valid."),
+		scope:          client(403, "insufficient_scope", "The credentials do not allow this."),
+		authStore:      &Fault{Status: 503, Reason: "auth_store_unavailable", Detail: "Credentials cannot be verified at present.", Blame: BlameGateway},
 		limited:        client(429, "rate_limited", "Too many requests: a rate limit has been reached."),
 		queueFull:      &Fault{Status: 503, Reason: "queue_full", Detail: "Too many requests wait for their turn.", Blame: BlameGateway},
 		connections:    &Fault{Status: 503, Reason: "too_many_connections", Detail: "The gateway has as many connections as it may have.", Blame: BlameGateway},

@@ -58,6 +58,9 @@ func (e *Engine) handle(x *exchange, ctx *fasthttp.RequestCtx) *Fault {
 	if fault := x.charge(x.route.guards); fault != nil {
 		return fault
 	}
+	if fault := x.authenticate(); fault != nil {
+		return fault
+	}
 	if fault := x.charge(x.route.limits); fault != nil {
 		return fault
 	}
@@ -112,6 +115,10 @@ func (x *exchange) answer(ctx *fasthttp.RequestCtx, f *Fault) {
 		head = append(head, "\r\n"...)
 	}
 	switch f.Status {
+	case 401:
+		head = x.appendChallenges(head)
+	case 403:
+		head = x.appendScopeChallenge(head)
 	case 429:
 		head = x.appendRetryAfter(head)
 	case 503:

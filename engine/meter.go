@@ -103,7 +103,7 @@ func (x *exchange) charge(meters []*meter) *Fault {
 	group := e.limiter.Address(0, x.network())
 	for _, meter := range meters {
 		m.meters = append(m.meters, meter)
-		m.charges = append(m.charges, limiter.Charge{Rule: meter.rule, Key: x.bucket(meter), Group: group})
+		m.charges = append(m.charges, x.chargeOf(meter, group))
 		m.verdicts = append(m.verdicts, limiter.Verdict{})
 	}
 	if !e.limiter.Take(x.served.Sub(e.started), m.charges[first:], m.verdicts[first:]) {
@@ -124,6 +124,15 @@ func (x *exchange) charge(meters []*meter) *Fault {
 	return nil
 }
 
+// chargeOf is what the request asks of a meter.
+func (x *exchange) chargeOf(m *meter, group limiter.Key) limiter.Charge {
+	c := limiter.Charge{Rule: m.rule, Key: x.bucket(m), Group: group}
+	if p := x.principal; p != nil {
+		c.Tier, c.Own = p.Tier, limiter.Rate(p.Rate)
+	}
+	return c
+}
+
 // refuse finds out which of the meters from first on is to blame.
 func (x *exchange) refuse(first int) {
 	m := &x.metering
@@ -139,25 +148,52 @@ func (x *exchange) refuse(first int) {
 	m.refused.counts.refused.Add(1)
 }
 
+// keySource is what keys are made from: a request's side of it, or what an operator says of one; see
+// limitKeySource.
+type keySource struct {
+	address netip.Addr // that identifies the client
+	client  string     // whom the client has proven to be; empty: nobody, and its address has to do
+	route   string
+	host    []byte
+	method  []byte
+	fields  []wire.Field
+	claims  map[string]string
+	scratch []byte
+}
+
 // bucket is the key that a meter counts the request under.
 func (x *exchange) bucket(m *meter) limiter.Key {
-	l := x.conn.engine.limiter
+	s := keySource{
+		address: x.clientKey(), route: x.route.name, host: x.host, method: x.method, fields: x.fields, scratch: x.scratch,
+	}
+	if p := x.principal; p != nil {
+		s.client, s.claims = p.Client, p.Claims
+	}
+	k := m.bucket(x.conn.engine.limiter, &s)
+	x.scratch = s.scratch
+	return k
+}
+
+// bucket is the key that the meter counts such requests under.
+func (m *meter) bucket(l *limiter.Limiter, s *keySource) limiter.Key {
 	k := m.rule.Key()
 	for _, p := range m.parts {
 		switch p.kind {
-		case keyClient, keyAddress:
-			k = addressPart(l, k, x.clientKey())
+		case keyClient:
+			k = s.clientPart(l, k)
+		case keyAddress:
+			k = addressPart(l, k, s.address)
 		case keyRoute:
-			k = k.Trusted(x.route.name)
+			k = k.Trusted(s.route)
 		case keyHost:
-			x.scratch = appendHostName(x.scratch[:0], x.host)
-			k = l.Hostile(k, x.scratch)
+			s.scratch = appendHostName(s.scratch[:0], s.host)
+			k = l.Hostile(k, s.scratch)
 		case keyMethod:
-			k = l.Hostile(k, x.method)
+			k = l.Hostile(k, s.method)
 		case keyHeader:
-			k = x.headerPart(l, k, p.name)
+			k = s.headerPart(l, k, p.name)
 		case keyClaim:
-			k = k.Number(partAbsent)
+			k = s.claimPart(l, k, p.name)
 		}
 	}
 	return k
@@ -167,14 +203,31 @@ func addressPart(l *limiter.Limiter, k limiter.Key, a netip.Addr) limiter.Key {
 	return l.Address(k.Number(partAddress), a)
 }
 
+func (s *keySource) clientPart(l *limiter.Limiter, k limiter.Key) limiter.Key {
+	if s.client == "" {
+		return addressPart(l, k, s.address)
+	}
+	s.scratch = append(s.scratch[:0], s.client...)
+	return l.Hostile(k.Number(partPresent), s.scratch)
+}
+
 // headerPart adds every field of the name, in order: a second one does not hide the first.
-func (x *exchange) headerPart(l *limiter.Limiter, k limiter.Key, name string) limiter.Key {
-	for _, f := range x.fields {
+func (s *keySource) headerPart(l *limiter.Limiter, k limiter.Key, name string) limiter.Key {
+	for _, f := range s.fields {
 		if wire.EqualFold(f.Name, name) {
 			k = l.Hostile(k.Number(partPresent), f.Value)
 		}
 	}
 	return k.Number(partAbsent)
+}
+
+func (s *keySource) claimPart(l *limiter.Limiter, k limiter.Key, name string) limiter.Key {
+	value, found := s.claims[name]
+	if !found {
+		return k.Number(partAbsent)
+	}
+	s.scratch = append(s.scratch[:0], value...)
+	return l.Hostile(k.Number(partPresent), s.scratch)
 }
 
 // appendHostName appends a host in the one form that all spellings of it share: without port, final dot

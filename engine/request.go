@@ -172,6 +172,7 @@ func (x *exchange) appendHead(dst []byte) []byte {
 	}
 	dst = x.appendForwarded(dst)
 	dst = x.appendRequestID(dst)
+	dst = x.appendIdentity(dst)
 	dst = append(dst, x.route.requestSet...)
 	dst = x.appendFraming(dst)
 	return append(dst, "\r\n"...)
@@ -213,7 +214,7 @@ func (x *exchange) passes(name []byte) bool {
 	if x.route.requestDrop != nil && x.route.requestDrop.class(name) != headerPlain {
 		return false
 	}
-	return !namedInConnection(x.fields, name)
+	return !x.route.carriesCredential(name) && !namedInConnection(x.fields, name)
 }
 
 // namedInConnection says whether a Connection field makes name a matter of one hop (RFC 9110
@@ -276,15 +277,5 @@ func appendField(dst, name, value []byte) []byte {
 	return append(dst, "\r\n"...)
 }
 
-// clientKey is the address that identifies a client: the whole of an IPv4 address, the configured
-// prefix of an IPv6 one, for a host has all addresses below it.
-func (x *exchange) clientKey() netip.Addr {
-	if !x.client.Is6() {
-		return x.client
-	}
-	p, err := x.client.WithZone("").Prefix(x.snap.server.ipv6Prefix)
-	if err != nil {
-		return x.client
-	}
-	return p.Addr()
-}
+// clientKey is the address that identifies the client.
+func (x *exchange) clientKey() netip.Addr { return x.snap.server.clientKey(x.client) }

@@ -81,6 +81,7 @@ func (x *exchange) respondStream(ctx *fasthttp.RequestCtx, r *upstream.Response,
 	size := int(r.Framing.Length)
 	if unknown {
 		limit, size = time.Time{}, -1
+		x.conn.holder.Store(x.principal)
 		x.announceTrailers(ctx, r)
 	}
 	if err := x.upstream.Stream(x.pool.Timeouts().Idle, limit); err != nil {

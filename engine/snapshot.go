@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sluice-gateway/sluice/auth"
 	"github.com/sluice-gateway/sluice/engine/config"
 	"github.com/sluice-gateway/sluice/engine/upstream"
 	"github.com/sluice-gateway/sluice/limiter"
@@ -27,6 +28,8 @@ type snapshot struct {
 	routes    []*route // by the table's indices
 	pools     map[string]*pool
 	certs     *certificates // nil: no TLS
+	methods   map[string]*method
+	identity  identityHeaders
 	meters    map[string]*meter
 	quota     quotaFields
 	update    *limiter.Update // the limits, until the snapshot is live
@@ -58,11 +61,26 @@ func (s *serverSettings) trusts(a netip.Addr) bool {
 	return false
 }
 
+// clientKey is the address that identifies a client at a: the whole of an IPv4 address, the configured
+// prefix of an IPv6 one, for a host has all addresses below it.
+func (s *serverSettings) clientKey(a netip.Addr) netip.Addr {
+	if !a.Is6() {
+		return a
+	}
+	p, err := a.WithZone("").Prefix(s.ipv6Prefix)
+	if err != nil {
+		return a
+	}
+	return p.Addr()
+}
+
 // route is a [[route]]: what happens to the requests that its pattern takes.
 type route struct {
 	name         string
 	to           *destination
-	guards       []*meter // asked before authentication
+	guards       []*meter  // asked before authentication
+	carriers     []carrier // where credentials may be; none: public
+	scopes       auth.Scopes
 	limits       []*meter
 	strip        bool
 	rewrite      *router.Rewrite

@@ -20,6 +20,7 @@ type Status struct {
 	Responses    map[string]uint64    `json:"responses"` // by class, such as 2xx
 	Routes       []RouteStatus        `json:"routes"`
 	Upstreams    []UpstreamStatus     `json:"upstreams"`
+	Limits       []LimitSummary       `json:"limits"`
 	Certificates map[string]time.Time `json:"certificates,omitempty"` // when each name's ends
 }
 
@@ -103,7 +104,7 @@ func (e *Engine) Status(now time.Time) Status {
 	s := Status{
 		Version: e.options.Version, State: state, Started: e.started, Uptime: now.Sub(e.started).Seconds(),
 		Connections: e.conns.count(), Responses: map[string]uint64{}, Config: e.configStatus(snap),
-		Routes: routeStatuses(snap.file), Upstreams: snap.upstreamStatuses(),
+		Routes: routeStatuses(snap.file), Upstreams: snap.upstreamStatuses(), Limits: e.Limits(),
 	}
 	for class := range e.counters.classes {
 		n := e.counters.classes[class].Load()

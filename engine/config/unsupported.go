@@ -22,12 +22,7 @@ func notYet() []later {
 		{key: "log.access", when: not("off"), absent: withoutAccessLog},
 		{key: "log.sample", when: always},
 		{key: "tracing", when: always},
-		{key: "redis", when: always},
 		{key: "cluster", when: always},
-		{key: "auth.keys", when: always},
-		{key: "auth.jwt.*", when: always},
-		{key: "auth.introspection.*", when: always},
-		{key: "auth.revocation", when: always},
 		{key: "limit.*.scope", when: not("local")},
 		{key: "limit.*.on_store_error", when: not("local")},
 		{key: "upstream.*.balance", when: not("round_robin"), absent: withRoundRobin},
@@ -37,9 +32,6 @@ func notYet() []later {
 		{key: "upstream.*.retry.budget", when: always},
 		{key: "upstream.*.health", when: always},
 		{key: "upstream.*.breaker", when: always, absent: withoutBreaker},
-		{key: "defaults.auth", when: notPublic},
-		{key: "route.*.auth", when: notPublic},
-		{key: "route.*.scopes", when: filled},
 		{key: "route.*.cors", when: always},
 		{key: "route.*.compress", when: is(true)},
 	}
@@ -87,16 +79,6 @@ func is(value any) func(any) bool { return func(raw any) bool { return raw == va
 // not refuses all other values of the right type; the wrong type is a fault already.
 func not(value any) func(any) bool {
 	return func(raw any) bool { return reflect.TypeOf(raw) == reflect.TypeOf(value) && raw != value }
-}
-
-func filled(raw any) bool {
-	list, _ := rawList(raw)
-	return len(list) > 0
-}
-
-func notPublic(raw any) bool {
-	list, _ := rawList(raw)
-	return len(list) > 1 || len(list) == 1 && list[0] != "none"
 }
 
 func withoutHTTP2(f *File) {
