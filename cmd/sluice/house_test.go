@@ -17,6 +17,8 @@ const (
 	foreign  = "(a module that is not ours)"
 	fasthttp = "github.com/valyala/fasthttp/..."
 	tomlOnly = "github.com/BurntSushi/toml/..."
+	jwxOnly  = "github.com/lestrrat-go/jwx/..."
+	redis    = "github.com/redis/..."
 	telling  = ours + "/engine/telemetry/..."
 )
 
@@ -52,6 +54,12 @@ func directions() []direction {
 			reason: "the transport shares the grammar with the front, and no more"},
 		{of: []string{"./..."}, but: []string{"./engine", "./engine/upstream"}, never: []string{"./engine/wire"},
 			reason: "bytes of HTTP are read by the two sides of the request path alone"},
+		{of: []string{"./..."}, but: []string{"./auth", "./auth/jwks"}, never: []string{jwxOnly},
+			reason: "who verifies tokens is told apart from who is told the outcome"},
+		{of: []string{"./..."}, but: []string{"./auth/keystore", "./auth/revocation"}, never: []string{redis},
+			reason: "Redis is a place to keep things: the rest of the gateway works without it"},
+		{of: []string{"./auth", "./auth/keystore", "./auth/revocation", "./limiter/...", "./router"}, never: []string{"net/http"},
+			reason: "who decides does not fetch"},
 		{of: []string{"./..."}, but: []string{"./cmd/sluice"}, never: []string{"os/signal", "./cmd/..."},
 			reason: "signals and the process belong to the command"},
 		{of: []string{"./cmd/sluice/e2e"}, never: []string{"./..."}, closure: true,
@@ -183,6 +191,9 @@ func TestHouseSeesBrokenDirections(t *testing.T) {
 		{"engine/certs", ours + "/engine/listen", "certs may know watch alone"},
 		{"engine/upstream", ours + "/router", "the transport does not route"},
 		{"engine/admin", ours + "/engine/wire", "the admin side parses no HTTP"},
+		{"engine", "github.com/lestrrat-go/jwx/v2/jwt", "tokens are the business of auth"},
+		{"engine", "github.com/redis/rueidis", "Redis stays in the stores"},
+		{"auth", "net/http", "keys are fetched next door"},
 		{"engine/admin", "os/signal", "signals are the command's"},
 		{"cmd/sluice/e2e", ours + "/engine", "end-to-end tests look from outside"},
 	}
