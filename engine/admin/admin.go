@@ -1,11 +1,14 @@
-// Package admin serves the gateway's control side: health, status, reload and drain, for operators and
-// probes.
+// Package admin serves the gateway's control side: health, status, limits, reload and drain, for operators
+// and probes.
 //
-//	GET  /livez    200 while the process answers at all
-//	GET  /readyz   200 when the gateway wants requests, else 503 with its state
-//	GET  /status   the engine's status as JSON
-//	POST /reload   200 with the hash of the live configuration, or 422 with every fault of the new one
-//	POST /drain    202: the gateway shuts down as on SIGTERM
+//	GET    /livez           200 while the process answers at all
+//	GET    /readyz          200 when the gateway wants requests, else 503 with its state
+//	GET    /status          the engine's status as JSON
+//	POST   /reload          200 with the hash of the live configuration, or 422 with every fault of the new one
+//	POST   /drain           202: the gateway shuts down as on SIGTERM
+//	GET    /limits          the limits, what came of each, and how full their table is
+//	GET    /limits/{limit}  the buckets of a key that are not full; ?key=VALUE for each part of the limit's key
+//	DELETE /limits/{limit}  the same buckets are filled; tells how many
 //
 // Errors are problems of RFC 9457. Once [admin].token is set, all but the two probes need it.
 package admin
@@ -32,6 +35,11 @@ type Gateway interface {
 	Admin() config.Admin // the live table: its token is asked for at each request
 	Reload() error       // engine.ErrDraining, or why the configuration stays as it was
 	AskDrain()           // returns at once
+
+	Limits() []engine.LimitSummary
+	LimitTable() engine.LimitTable
+	LimitStates(limit string, key []string) ([]engine.LimitState, error) // engine.ErrNoLimit, engine.ErrLimitKey
+	ResetLimit(limit string, key []string) (buckets int, err error)      // likewise
 }
 
 // What one client of the admin side may cost. Nobody who is meant to be here sends a body.

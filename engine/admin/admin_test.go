@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -26,7 +27,7 @@ type fakeGateway struct {
 	token     string
 	reloadErr error
 
-	reloads, drains atomic.Int32
+	reloads, drains, resets atomic.Int32
 }
 
 func (g *fakeGateway) Ready() (bool, string) { return g.state == "serving", g.state }
@@ -45,6 +46,43 @@ func (g *fakeGateway) Reload() error {
 }
 
 func (g *fakeGateway) AskDrain() { g.drains.Add(1) }
+
+func (g *fakeGateway) Limits() []engine.LimitSummary {
+	return []engine.LimitSummary{{Name: "two", Key: []string{"ip", "route"}, Refused: 7}}
+}
+
+func (g *fakeGateway) LimitTable() engine.LimitTable {
+	return engine.LimitTable{Capacity: 1024, Live: 3}
+}
+
+// checkKey knows one limit, "two", whose key has two values.
+func (g *fakeGateway) checkKey(limit string, key []string) error {
+	switch {
+	case limit != "two":
+		return fmt.Errorf("%w: %q", engine.ErrNoLimit, limit)
+	case len(key) != 2:
+		return fmt.Errorf("%w: want 2 values: ip, route", engine.ErrLimitKey)
+	}
+	return nil
+}
+
+func (g *fakeGateway) LimitStates(limit string, key []string) ([]engine.LimitState, error) {
+	if err := g.checkKey(limit, key); err != nil {
+		return nil, err
+	}
+	if key[1] == "quiet" {
+		return []engine.LimitState{}, nil
+	}
+	return []engine.LimitState{{Rate: "5/h", Limit: 5, Remaining: 2, Reset: 2160}}, nil
+}
+
+func (g *fakeGateway) ResetLimit(limit string, key []string) (int, error) {
+	if err := g.checkKey(limit, key); err != nil {
+		return 0, err
+	}
+	g.resets.Add(1)
+	return 1, nil
+}
 
 // serve runs the admin side on l for the length of the test.
 func serve(t *testing.T, g Gateway, l net.Listener) {
@@ -140,6 +178,23 @@ func TestEndpoints(t *testing.T) {
 		{"what changes the gateway is no GET", "serving", nil, "GET", "/reload", 405, []string{`"reason":"method_not_allowed"`}},
 		{"what only looks is no POST", "serving", nil, "POST", "/livez", 405, []string{"Allowed here: GET, HEAD"}},
 		{"HEAD is GET without a body", "serving", nil, "HEAD", "/status", 200, nil},
+		{"the limits, and how full their table is", "serving", nil, "GET", "/limits", 200,
+			[]string{`"name":"two"`, `"key":["ip","route"]`, `"refused":7`, `"table":{"capacity":1024,"live":3`}},
+		{"the limits are not to be changed", "serving", nil, "DELETE", "/limits", 405, []string{"Allowed here: GET, HEAD"}},
+		{"a bucket", "serving", nil, "GET", "/limits/two?key=192.0.2.1&key=all", 200,
+			[]string{`"limit":"two"`, `"key":["192.0.2.1","all"]`, `"buckets":[{"rate":"5/h","limit":5,"remaining":2,"reset_seconds":2160}]`}},
+		{"a bucket that is full", "serving", nil, "GET", "/limits/two?key=192.0.2.1&key=quiet", 200, []string{`"buckets":[]`}},
+		{"values may have escapes, and be empty", "serving", nil, "GET", "/limits/two?key=a%20%26%2Bb&key=", 200, []string{`"key":["a \u0026+b",""]`}},
+		{"a bucket is filled", "serving", nil, "DELETE", "/limits/two?key=192.0.2.1&key=all", 200, []string{`"limit":"two"`, `"reset":1}`}},
+		{"an unknown limit", "serving", nil, "GET", "/limits/three?key=a", 404, []string{`"reason":"no_limit"`, `There is no limit \"three\".`}},
+		{"... has no bucket to fill", "serving", nil, "DELETE", "/limits/three", 404, []string{`"reason":"no_limit"`}},
+		{"a key of another limit", "serving", nil, "GET", "/limits/two?key=a", 400, []string{`"reason":"bad_limit_key"`, "want 2 values: ip, route"}},
+		{"... fills nothing", "serving", nil, "DELETE", "/limits/two?key=a", 400, []string{`"reason":"bad_limit_key"`}},
+		{"a parameter that is misspelt", "serving", nil, "DELETE", "/limits/two?keys=a&key=b&key=c", 400, []string{`there is no parameter \"keys\"`}},
+		{"a query that is none", "serving", nil, "DELETE", "/limits/two?key=%zz&key=a&key=b", 400, []string{"cannot read the query"}},
+		{"what else a limit can do", "serving", nil, "POST", "/limits/two?key=a&key=b", 405, []string{"Allowed here: GET, HEAD, DELETE"}},
+		{"a limit without a name", "serving", nil, "GET", "/limits/", 404, []string{`"reason":"not_found"`}},
+		{"nothing lies below a limit", "serving", nil, "GET", "/limits/two/three", 404, []string{`"reason":"not_found"`}},
 		{"paths are exact", "serving", nil, "GET", "/status/", 404, []string{`"reason":"not_found"`}},
 	}
 	for _, test := range tests {
@@ -216,6 +271,11 @@ func TestWhoMayAsk(t *testing.T) {
 		{"the same, as newer browsers say it", "tcp", "127.0.0.1:0", "", request{"POST", "/drain", "127.0.0.1", []string{"Sec-Fetch-Site: cross-site"}}, 403},
 		{"a page that hides its origin", "tcp", "127.0.0.1:0", "", request{"POST", "/drain", "127.0.0.1", []string{"Origin: null"}}, 403},
 		{"our own page", "tcp", "127.0.0.1:0", "", request{"POST", "/drain", "127.0.0.1", []string{"Sec-Fetch-Site: same-origin"}}, 202},
+		{"a reset wants the token too", "tcp", "127.0.0.1:0", "secret", request{"DELETE", "/limits/two?key=a&key=b", "", nil}, 401},
+		{"so does a look at the limits", "tcp", "127.0.0.1:0", "secret", request{"GET", "/limits", "", nil}, 401},
+		{"a limit that does not exist is nobody's business either", "tcp", "127.0.0.1:0", "secret", request{"GET", "/limits/three", "", nil}, 401},
+		{"a reset from another site", "tcp", "127.0.0.1:0", "", request{"DELETE", "/limits/two?key=a&key=b", "127.0.0.1", []string{"Origin: https://evil.example"}}, 403},
+		{"a reset by a name that was made to lead here", "tcp", "127.0.0.1:0", "", request{"DELETE", "/limits/two?key=a&key=b", "evil.example.com", nil}, 403},
 		{"no browser reaches a unix socket", "unix", "", "", request{"POST", "/drain", "sluice", nil}, 202},
 	}
 	for _, test := range tests {
@@ -231,6 +291,9 @@ func TestWhoMayAsk(t *testing.T) {
 				t.Fatalf("status %d, want %d: %s", response.StatusCode, test.status, body)
 			}
 			checkHeaders(t, response, body)
+			if g.resets.Load() > 0 {
+				t.Error("a bucket was filled")
+			}
 			if acted := g.drains.Load() > 0; acted != (test.status == 202) {
 				t.Errorf("drained: %v, with status %d", acted, test.status)
 			}

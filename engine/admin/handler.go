@@ -5,41 +5,61 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/sluice-gateway/sluice/engine"
 )
 
-// endpoint is what can be done at a path. GET stands for HEAD too.
+// endpoint is what can be done at a path.
 type endpoint struct {
-	method string
-	open   bool // needs no token and answers to any Host
-	handle func(*Server, http.ResponseWriter)
+	open    bool // needs no token and answers to any Host
+	actions []action
 }
 
-func (e endpoint) allows(method string) bool {
-	return method == e.method || method == http.MethodHead && e.method == http.MethodGet
+// action is what a method does. GET stands for HEAD too.
+type action struct {
+	method string
+	handle func(*Server, http.ResponseWriter, *http.Request)
+}
+
+func (e endpoint) action(method string) (action, bool) {
+	for _, a := range e.actions {
+		if method == a.method || method == http.MethodHead && a.method == http.MethodGet {
+			return a, true
+		}
+	}
+	return action{}, false
 }
 
 func (e endpoint) allow() string {
-	if e.method == http.MethodGet {
-		return "GET, HEAD"
+	var methods []string
+	for _, a := range e.actions {
+		if methods = append(methods, a.method); a.method == http.MethodGet {
+			methods = append(methods, http.MethodHead)
+		}
 	}
-	return e.method
+	return strings.Join(methods, ", ")
 }
 
-func find(path string) (endpoint, bool) {
+func find(path string) (e endpoint, found bool) {
+	get, post := http.MethodGet, http.MethodPost
 	switch path {
 	case "/livez":
-		return endpoint{method: http.MethodGet, open: true, handle: (*Server).livez}, true
+		return endpoint{open: true, actions: []action{{get, (*Server).livez}}}, true
 	case "/readyz":
-		return endpoint{method: http.MethodGet, open: true, handle: (*Server).readyz}, true
+		return endpoint{open: true, actions: []action{{get, (*Server).readyz}}}, true
 	case "/status":
-		return endpoint{method: http.MethodGet, handle: (*Server).status}, true
+		return endpoint{actions: []action{{get, (*Server).status}}}, true
 	case "/reload":
-		return endpoint{method: http.MethodPost, handle: (*Server).reload}, true
+		return endpoint{actions: []action{{post, (*Server).reload}}}, true
 	case "/drain":
-		return endpoint{method: http.MethodPost, handle: (*Server).drain}, true
+		return endpoint{actions: []action{{post, (*Server).drain}}}, true
+	case "/limits":
+		return endpoint{actions: []action{{get, (*Server).limits}}}, true
+	}
+	if limitOf(path) != "" {
+		return endpoint{actions: []action{{get, (*Server).showLimit}, {http.MethodDelete, (*Server).resetLimit}}}, true
 	}
 	return endpoint{}, false
 }
@@ -60,22 +80,23 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	a, allowed := e.action(r.Method)
 	switch {
 	case !found:
 		notFound().write(w)
-	case !e.allows(r.Method):
+	case !allowed:
 		header.Set("Allow", e.allow())
 		methodNotAllowed(e.allow()).write(w)
 	default:
-		e.handle(s, w)
+		a.handle(s, w, r)
 	}
 }
 
-func (s *Server) livez(w http.ResponseWriter) {
+func (s *Server) livez(w http.ResponseWriter, _ *http.Request) {
 	writeText(w, "ok\n")
 }
 
-func (s *Server) readyz(w http.ResponseWriter) {
+func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 	ready, state := s.gateway.Ready()
 	if !ready {
 		notReady(state).write(w)
@@ -84,11 +105,11 @@ func (s *Server) readyz(w http.ResponseWriter) {
 	writeText(w, "ready\n")
 }
 
-func (s *Server) status(w http.ResponseWriter) {
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, s.gateway.Status(time.Now()))
 }
 
-func (s *Server) reload(w http.ResponseWriter) {
+func (s *Server) reload(w http.ResponseWriter, _ *http.Request) {
 	switch err := s.gateway.Reload(); {
 	case errors.Is(err, engine.ErrDraining):
 		draining().write(w)
@@ -100,7 +121,7 @@ func (s *Server) reload(w http.ResponseWriter) {
 	}
 }
 
-func (s *Server) drain(w http.ResponseWriter) {
+func (s *Server) drain(w http.ResponseWriter, _ *http.Request) {
 	s.gateway.AskDrain()
 	writeJSON(w, http.StatusAccepted, map[string]string{"state": "draining"})
 }

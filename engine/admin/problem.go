@@ -2,6 +2,7 @@ package admin
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 )
 
@@ -31,7 +32,7 @@ func (p *problem) write(w http.ResponseWriter) {
 }
 
 func notFound() *problem {
-	return newProblem(http.StatusNotFound, "not_found", "There is /livez, /readyz, /status, /reload and /drain.")
+	return newProblem(http.StatusNotFound, "not_found", "There is /livez, /readyz, /status, /reload, /drain, /limits and /limits/{limit}.")
 }
 
 func methodNotAllowed(allow string) *problem {
@@ -59,4 +60,13 @@ func draining() *problem {
 // notReloaded lists every fault of the configuration, one a line.
 func notReloaded(err error) *problem {
 	return newProblem(http.StatusUnprocessableEntity, "not_reloaded", err.Error())
+}
+
+func noLimit(name string) *problem {
+	return newProblem(http.StatusNotFound, "no_limit", fmt.Sprintf("There is no limit %q.", name))
+}
+
+// badLimitKey tells what the key of the limit is made of.
+func badLimitKey(err error) *problem {
+	return newProblem(http.StatusBadRequest, "bad_limit_key", err.Error())
 }
