@@ -166,3 +166,37 @@ func TestStaleness(t *testing.T) {
 		}
 	}
 }
+
+// TestAnswerThatHasJustCome is for the caller who found nothing current a moment before.
+func TestAnswerThatHasJustCome(t *testing.T) {
+	r := newBareRedis(t)
+	for _, e := range []*entry{goodEntry("good"), badEntry("bad")} {
+		r.learn(e)
+		if got, f, err := r.board(e.digest, time.Now()); got != e || f != nil || err != nil {
+			t.Errorf("asked again: %v, %v, %v", got, f, err)
+		}
+	}
+}
+
+// TestLossIsForgivenForAWhile has questions wait for the next session after a loss, but not after a hang.
+func TestLossIsForgivenForAWhile(t *testing.T) {
+	for _, row := range []struct {
+		intent string
+		err    error
+		down   bool
+	}{
+		{"a loss", errLost, false},
+		{"a hang", context.DeadlineExceeded, true},
+	} {
+		r := newBareRedis(t)
+		r.config.Timeout = time.Hour
+		r.fail(r.bareSession(), row.err)
+		t.Cleanup(func() { r.grace.Stop() })
+		if r.epoch.Load() != nil || r.session != nil || r.down.Load() != row.down {
+			t.Errorf("after %s: epoch %v, session %v, down %v", row.intent, r.epoch.Load(), r.session, r.down.Load())
+		}
+		if r.giveUp(); !r.down.Load() {
+			t.Errorf("after %s and the time for another session, questions still wait", row.intent)
+		}
+	}
+}

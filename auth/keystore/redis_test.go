@@ -102,6 +102,25 @@ func TestRedisKilledAndRestarted(t *testing.T) {
 	}
 }
 
+// TestProbesConfirm has an entry grow no older than the last probe while nobody asks for it.
+func TestProbesConfirm(t *testing.T) {
+	r, _ := open(t, startRedis(t).url(), nil)
+	put(t, r, "a")
+	eventually(t, everywhere, "the key is remembered", func() error {
+		if err := look(r, "a", time.Now(), nil); err != nil || r.known.find(record("a").Digest) == nil {
+			return errors.New("not remembered")
+		}
+		return nil
+	})
+	e := r.known.find(record("a").Digest)
+	eventually(t, recovery, "a probe confirms the entry", func() error {
+		if e.confirmed() <= e.read {
+			return errors.New("only the reading does")
+		}
+		return nil
+	})
+}
+
 func TestRedisThatLostItsData(t *testing.T) {
 	server := startRedis(t)
 	r, _ := open(t, server.url(), nil)
@@ -178,6 +197,7 @@ func TestRedisHangs(t *testing.T) {
 	server.signal(syscall.SIGCONT)
 	eventually(t, recovery, "unseen keys work", func() error { return look(r, "unseen", time.Now(), nil) })
 	holds(t, r, "seen", nil)
+	eventually(t, recovery, "keys work that were asked for meanwhile", func() error { return look(r, "other 0", time.Now(), auth.ErrInvalid) })
 }
 
 func TestCloseDoesNotWaitForAHungRedis(t *testing.T) {
