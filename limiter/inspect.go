@@ -76,7 +76,7 @@ func (l *Limiter) Stats(now time.Duration) Stats {
 	s := Stats{Capacity: l.capacity}
 	for i := range l.table.rows {
 		for j := range l.table.rows[i] {
-			if _, kind := l.table.classify(&l.table.rows[i][j], clamp(now)); kind == slotTaken || kind == slotSlight {
+			if _, kind := l.table.classify(&l.table.rows[i][j], clamp(now)); kind != slotEmpty && kind != slotSpent {
 				s.Live++
 			}
 		}

@@ -30,7 +30,7 @@ func (l *Limiter) Hostile(k Key, part []byte) Key {
 // Address adds the address of a peer. IPv4 addresses are too short to hide a collision in: no two of
 // them meet. Whoever has a network of IPv6 chooses among 2^64 and more.
 func (l *Limiter) Address(k Key, a netip.Addr) Key {
-	if a.Is4() {
+	if a = a.Unmap(); a.Is4() {
 		b := a.As4()
 		return k.Number(1<<32 | uint64(b[0])<<24 | uint64(b[1])<<16 | uint64(b[2])<<8 | uint64(b[3]))
 	}

@@ -48,6 +48,7 @@ type Charge struct {
 // Verdict is the answer to a charge.
 type Verdict struct {
 	Refused bool // the rule did not admit the request; if it is a shadow, nobody shall notice
+	taken   bool // and not given back since
 	plan    *plan
 	policy  *policy
 	slot    *slot // nil: an overflow bucket, or none yet
@@ -80,7 +81,7 @@ func (l *Limiter) Take(now time.Duration, charges []Charge, verdicts []Verdict) 
 	}
 	for i := range charges {
 		if l.take(&charges[i], &verdicts[i], clamp(now)); verdicts[i].Refused && !charges[i].Rule.spec.Shadow {
-			l.GiveBack(verdicts[:i])
+			l.GiveBack(now, verdicts[:i])
 			return false
 		}
 	}
@@ -92,7 +93,7 @@ func clamp(now time.Duration) int64 { return min(max(int64(now), 0), maxNow) }
 
 // begin fills in what a verdict needs to know of its charge.
 func (v *Verdict) begin(c *Charge, now int64) {
-	*v = Verdict{plan: c.Rule.plan(c.Tier, c.Own), now: now, cost: c.Rule.spec.Cost, group: c.Group % overflows}
+	*v = Verdict{plan: c.Rule.plan(c.Tier, c.Own), now: now, group: c.Group % overflows}
 }
 
 // look says what take would say, and takes nothing.
@@ -100,13 +101,25 @@ func (l *Limiter) look(c *Charge, v *Verdict, now int64) {
 	v.begin(c, now)
 	at := l.table.place(v.plan, c.Key)
 	v.value, v.policy = 0, v.plan.policy.Load()
-	if s, _ := at.find(); s != nil {
-		if word := s.word.Load(); word != owned {
+	if s, tag := at.find(); s != nil {
+		if word := s.word.Load(); word != owned && s.tag.Load() == tag {
 			v.value, v.policy = v.plan.read(word, now)
 		}
 	}
-	_, ok := v.policy.take(v.value, now, v.cost)
+	v.ask()
+}
+
+// ask says what follows if a request is charged to the bucket as it was read.
+func (v *Verdict) ask() (next uint64, ok bool) {
+	v.cost = v.policy.cost
+	next, ok = v.policy.take(v.value, v.now, v.cost)
 	v.Refused = !ok
+	return next, ok
+}
+
+// charged takes note that the bucket was.
+func (v *Verdict) charged(next uint64, s *slot, tag uint64) {
+	v.value, v.slot, v.tag, v.taken = next, s, tag, true
 }
 
 // patience is how many races an insertion loses before it ceases to yield, and how many before it takes
@@ -124,19 +137,19 @@ func (l *Limiter) take(c *Charge, v *Verdict, now int64) {
 			if v.draw(s, tag, now) {
 				return
 			}
+			pause(attempt)
 			continue
 		}
 		candidate := l.table.candidate(&at, now)
-		if candidate.slot == nil {
+		if candidate.slot == nil && !candidate.busy {
 			break
 		}
-		if v.settle(l.table, &at, candidate, now, attempt < patience) {
+		if candidate.slot != nil && v.settle(l.table, &at, candidate, now, attempt < patience) {
 			return
 		}
 		pause(attempt)
 	}
 	l.table.countsOf(&at).overflowed.Add(1)
-	v.slot = nil
 	v.drawWord(&v.plan.overflow[v.group])
 }
 
@@ -148,13 +161,12 @@ func (v *Verdict) draw(s *slot, tag uint64, now int64) bool {
 			return false
 		}
 		v.value, v.policy = v.plan.read(word, now)
-		next, ok := v.policy.take(v.value, now, v.cost)
+		next, ok := v.ask()
 		if !ok {
-			v.Refused = true
 			return true
 		}
 		if s.word.CompareAndSwap(word, v.policy.epoch<<valueBits|next) {
-			v.value, v.slot, v.tag = next, s, tag
+			v.charged(next, s, tag)
 			return true
 		}
 	}
@@ -166,16 +178,20 @@ func (v *Verdict) settle(t *table, at *place, c candidate, now int64, patient bo
 	if c.evicts {
 		v.value = v.policy.worn(now)
 	}
-	next, ok := v.policy.take(v.value, now, v.cost)
+	next, ok := v.ask()
+	if !ok && c.evicts { // as it would be ever again: a debt that nobody keeps does not drain
+		t.countsOf(at).overflowed.Add(1)
+		v.drawWord(&v.plan.overflow[v.group])
+		return true
+	}
 	if !ok {
-		v.Refused = true
 		return true
 	}
 	tag, ok := t.claim(at, c, v.policy.epoch<<valueBits|next, patient)
 	if !ok {
 		return false
 	}
-	v.value, v.slot, v.tag = next, c.slot, tag
+	v.charged(next, c.slot, tag)
 	return true
 }
 
@@ -184,31 +200,32 @@ func (v *Verdict) drawWord(word *atomic.Uint64) {
 	for {
 		w := word.Load()
 		v.value, v.policy = v.plan.read(w, v.now)
-		next, ok := v.policy.take(v.value, v.now, v.cost)
+		next, ok := v.ask()
 		if !ok {
-			v.Refused = true
 			return
 		}
 		if word.CompareAndSwap(w, v.policy.epoch<<valueBits|next) {
-			v.value = next
+			v.charged(next, nil, 0)
 			return
 		}
 	}
 }
 
 // giveBack puts back into a word what was taken from it, unless it has changed hands since.
-func (v *Verdict) giveBack(word *atomic.Uint64) {
+func (v *Verdict) giveBack(word *atomic.Uint64, now int64) {
+	refund := v.policy.unused(v.value, max(now, v.now), v.cost)
 	for {
 		w := word.Load()
 		if w == owned || v.slot != nil && v.slot.tag.Load() != v.tag {
 			return
 		}
-		value, policy := v.plan.read(w, v.now)
-		next, ok := policy.giveBack(value, v.value, v.cost)
-		if !ok || policy != v.policy && policy.window != 0 {
+		value, policy := v.plan.read(w, now)
+		next, ok := policy.giveBack(value, refund)
+		if !ok || policy != v.policy && policy.algorithm != TokenBucket {
 			return
 		}
 		if word.CompareAndSwap(w, policy.epoch<<valueBits|next) {
+			v.value, v.policy = next, policy
 			return
 		}
 	}

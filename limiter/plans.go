@@ -12,13 +12,18 @@ type plans struct {
 	mu      sync.Mutex
 	last    uint64   // the id handed out last, if none has been returned
 	free    []uint64 // returned
+	kept    int      // how many ids are kept for the update that is prepared
 	retired []*plan  // of rules that are gone; requests of an older configuration may still use them
 }
 
-// add gives a plan its id. It fails when there are more plans than a tag can tell apart.
-func (p *plans) add(n *plan) bool {
+// add gives a plan its id; one of those that were kept, or not. It fails when there are more plans than a
+// tag can tell apart.
+func (p *plans) add(n *plan, kept bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !kept && p.room() <= p.kept {
+		return false
+	}
 	var id uint64
 	switch {
 	case len(p.free) > 0:
@@ -35,11 +40,25 @@ func (p *plans) add(n *plan) bool {
 	return true
 }
 
-// room says whether so many plans can be added.
-func (p *plans) room(n int) bool {
+// room is how many plans can be added.
+func (p *plans) room() int { return int(maxPlans-1-p.last) + len(p.free) }
+
+// keep keeps so many ids for an update until release, and says whether there are as many.
+func (p *plans) keep(n int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return int(maxPlans-1-p.last)+len(p.free) >= n
+	if p.room() < n {
+		return false
+	}
+	p.kept = max(p.kept, n)
+	return true
+}
+
+// release makes the ids that were kept available to everybody.
+func (p *plans) release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.kept = 0
 }
 
 func (p *plans) get(tag uint64) *plan { return p.byID[tag&planMask>>planShift].Load() }

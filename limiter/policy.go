@@ -32,6 +32,7 @@ type policy struct {
 	algorithm Algorithm
 	epoch     uint64 // in its place in a word
 	limit     int64  // tokens: burst, or tokens in a window
+	cost      int64  // tokens that a request takes
 	rate      Rate
 
 	// The two buckets. Their value is the theoretical arrival time of GCRA (ITU-T I.371), by the rate's
@@ -44,12 +45,13 @@ type policy struct {
 	phase  int64  // nanoseconds from a window's start to the epoch
 	count  uint   // bits of a count
 	wrap   uint64 // mask of a window's number
+	ahead  uint64 // how many windows a bucket can be ahead of a request that is late
 }
 
 // newPolicy makes the policy of a rule for one of its rates. The spec has been checked. phase is the
 // nanoseconds from the Unix epoch to the limiter's.
 func newPolicy(s *Spec, rate Rate, unix int64) *policy {
-	p := &policy{algorithm: s.Algorithm, rate: rate}
+	p := &policy{algorithm: s.Algorithm, rate: rate, cost: s.Cost}
 	switch s.Algorithm {
 	case TokenBucket:
 		p.limit = max(s.burst(rate), s.Cost)
@@ -70,6 +72,7 @@ func newPolicy(s *Spec, rate Rate, unix int64) *policy {
 			counts *= 2
 		}
 		p.wrap = 1<<(valueBits-counts) - 1
+		p.ahead = max(1, min(uint64(latest/rate.Per), p.wrap/4))
 	}
 	return p
 }
@@ -175,7 +178,11 @@ func (p *policy) debt(value uint64, now int64) (tokens, parts uint64) {
 func (p *policy) indebted(tokens, parts uint64, now int64) uint64 {
 	switch p.algorithm {
 	case TokenBucket, LeakyBucket:
-		return uint64(p.scale.at(now) + int64(mulDivUp(tokens, uint64(p.scale.token), parts, uint64(p.size))))
+		most := p.size
+		if p.algorithm == LeakyBucket { // the last of the line is behind it
+			most += p.cost * p.scale.token
+		}
+		return uint64(p.scale.at(now) + int64(mulDivUp(tokens, uint64(p.scale.token), parts, uint64(most))))
 	default:
 		used := mulDivUp(tokens, 1, parts, uint64(p.limit))
 		return p.number(now)&p.wrap<<p.shift() | used
@@ -185,10 +192,8 @@ func (p *policy) indebted(tokens, parts uint64, now int64) uint64 {
 // adopt translates a value from the policy that a plan had before: what a client has used stays used,
 // as far as the new size goes, and drains at the new rate from now on.
 func (p *policy) adopt(old *policy, value uint64, now int64) uint64 {
-	if p.algorithm == SlidingWindow && old.algorithm == SlidingWindow && p.window == old.window {
-		w := old.sliding(value, now)
-		w.previous, w.current = min(w.previous, p.limit), min(w.current, p.limit)
-		return p.slidingValue(&w)
+	if p.window != 0 && p.window == old.window {
+		return p.adoptWindow(old, value, now)
 	}
 	tokens, parts := old.debt(value, now)
 	return p.indebted(tokens, parts, now)
@@ -213,22 +218,50 @@ func (p *policy) slight(value uint64, now int64) bool {
 // with a debt as large as that one's may have been, as far as that is whole tokens.
 func (p *policy) worn(now int64) uint64 { return p.indebted(uint64(p.limit)/20, 1, now) }
 
-// giveBack is the value after a request of a cost that was admitted at then is undone, as far as that is
-// still possible. A turn is given back only while it is the last.
-func (p *policy) giveBack(value uint64, taken uint64, cost int64) (next uint64, ok bool) {
+// refund is what can still be given back of a request that was admitted.
+type refund struct {
+	taken         uint64 // the value that the request left behind
+	cost          int64  // tokens
+	tokens, parts uint64 // buckets: what has not come in anew since, as a fraction
+}
+
+// unused is what can be given back at now of a request that left a value behind: what the rate has granted
+// since would have overflowed, had nothing been taken.
+func (p *policy) unused(taken uint64, now, cost int64) refund {
+	r := refund{taken: taken, cost: cost, parts: 1}
+	if p.window == 0 {
+		r.tokens = uint64(max(min(int64(taken)-p.scale.at(now), cost*p.scale.token), 0))
+		r.parts = uint64(p.scale.token)
+	}
+	return r
+}
+
+// giveBack is the value after a refund, as far as that is still possible. A turn is given back only while
+// it is the last.
+func (p *policy) giveBack(value uint64, r refund) (next uint64, ok bool) {
 	switch p.algorithm {
 	case TokenBucket:
-		return uint64(max(int64(value)-cost*p.scale.token, 0)), true
+		return p.less(value, r), true
 	case LeakyBucket:
-		return uint64(max(int64(value)-cost*p.scale.token, 0)), value == taken
+		return p.less(value, r), value == r.taken
 	case FixedWindow:
-		if value>>p.count != taken>>p.count {
+		if value>>p.count != r.taken>>p.count {
 			return value, false
 		}
-		return value - min(uint64(cost), value&(1<<p.count-1)), true
+		return value - min(uint64(r.cost), value&(1<<p.count-1)), true
 	default:
-		return p.giveBackSliding(value, taken, cost)
+		return p.giveBackSliding(value, r.taken, r.cost)
 	}
+}
+
+// less is the value of a bucket that gets a refund, which may be of another policy.
+func (p *policy) less(value uint64, r refund) uint64 {
+	hi, lo := bits.Mul64(r.tokens, uint64(p.scale.token))
+	if hi >= r.parts {
+		return 0
+	}
+	grains, _ := bits.Div64(hi, lo, r.parts)
+	return value - min(grains, value)
 }
 
 // mulDivUp is a*b/c, rounded up, at most most.

@@ -47,7 +47,7 @@ func (l *Limiter) Prepare(specs []Spec) (*Update, error) {
 			fresh++
 		}
 	}
-	if !l.plans.room(fresh) {
+	if !l.plans.keep(fresh) {
 		return nil, ErrTooMany
 	}
 	return u, nil
@@ -63,9 +63,6 @@ func (u *Update) rule(s Spec, last *Rule) *Rule {
 		r.own, base = last.own, last.base
 		for _, t := range last.tiers {
 			old[t.name] = t.plan
-		}
-		for _, p := range *r.own.list.Load() {
-			u.plan(p, newPolicy(&r.spec, p.policy.Load().rate, u.limiter.unix))
 		}
 	}
 	r.base = u.plan(base, newPolicy(&r.spec, s.Rate, u.limiter.unix))
@@ -102,14 +99,18 @@ func (u *Update) Commit(now time.Duration) {
 		panic("BUG: the limiter's rules changed between Prepare and Commit")
 	}
 	l.update++
+	for _, r := range u.rules {
+		u.changes = append(u.changes, r.own.follow(&r.spec)...)
+	}
 	changed := false
 	for _, c := range u.changes {
 		c.plan.change(c.policy)
-		if c.fresh && !l.plans.add(c.plan) {
+		if c.fresh && !l.plans.add(c.plan, true) {
 			panic("BUG: no id left for a plan that there was room for")
 		}
 		changed = changed || !c.fresh
 	}
+	l.plans.release()
 	needed := map[*plan]bool{}
 	next := map[string]*Rule{}
 	for _, r := range u.rules {
@@ -119,7 +120,10 @@ func (u *Update) Commit(now time.Duration) {
 		}
 	}
 	var gone []*plan
-	for _, r := range l.rules {
+	for name, r := range l.rules {
+		if next[name] == nil {
+			r.own.follow(nil)
+		}
 		for _, t := range r.plans() {
 			if !needed[t.plan] {
 				gone = append(gone, t.plan)

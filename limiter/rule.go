@@ -103,7 +103,8 @@ const maxOwnRates = 1024
 type ownRates struct {
 	limiter *Limiter
 	list    atomic.Pointer[[]*plan] // sorted; replaced as a whole
-	mu      sync.Mutex              // held by who replaces it
+	mu      sync.Mutex              // held by who replaces it, or the spec
+	spec    *Spec                   // that its plans follow; nil: there is no such rule yet, or any more
 }
 
 func newOwnRates(l *Limiter) *ownRates {
@@ -125,6 +126,9 @@ func compareRate(p *plan, r Rate) int {
 
 // plan finds the plan of a rate, and makes it when it is seen for the first time; nil if it cannot be.
 func (o *ownRates) plan(r *Rule, rate Rate) *plan {
+	if r.spec.Algorithm == SlidingWindow && rate.N > MaxSliding { // it may be known from another algorithm
+		return nil
+	}
 	list := *o.list.Load()
 	if i, found := slices.BinarySearchFunc(list, rate, compareRate); found {
 		return list[i]
@@ -136,18 +140,39 @@ func (o *ownRates) plan(r *Rule, rate Rate) *plan {
 	if found {
 		return list[i]
 	}
-	spec := Spec{Algorithm: r.spec.Algorithm, Rate: rate, Burst: r.spec.Burst}
-	if len(list) >= maxOwnRates || spec.Check() != nil {
+	if len(list) >= maxOwnRates || o.spec == nil {
+		return nil
+	}
+	spec := Spec{Algorithm: o.spec.Algorithm, Rate: rate, Burst: o.spec.Burst}
+	if spec.Check() != nil {
 		return nil
 	}
 	p := &plan{}
-	p.change(newPolicy(&r.spec, rate, o.limiter.unix))
-	if !o.limiter.plans.add(p) {
+	p.change(newPolicy(o.spec, rate, o.limiter.unix))
+	if !o.limiter.plans.add(p, false) {
 		return nil
 	}
-	list = slices.Insert(slices.Clone(list), i, p)
-	o.list.Store(&list)
+	longer := slices.Insert(slices.Clone(list), i, p) // not list, which then would be allocated by every call
+	o.list.Store(&longer)
 	return p
+}
+
+// follow makes the rates those of another spec of the rule, or of none, and returns what changes by it.
+// Rates that are seen for the first time from now on follow it already.
+func (o *ownRates) follow(s *Spec) (changes []change) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.spec = s
+	if s == nil {
+		return nil
+	}
+	for _, p := range *o.list.Load() {
+		last := p.policy.Load()
+		if to := newPolicy(s, last.rate, o.limiter.unix); !to.same(last) {
+			changes = append(changes, change{p, to, false})
+		}
+	}
+	return changes
 }
 
 // sortedTiers is the names of a spec's tiers.

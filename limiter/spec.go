@@ -7,8 +7,7 @@ import (
 	"time"
 )
 
-// Bounds of what a rule may say. Within them no arithmetic overflows, and none is rounded by more than a
-// nanosecond; see scale.
+// Bounds of what a rule may say. Within them no arithmetic overflows; scale says what is rounded.
 const (
 	MaxTokens  = 1_000_000_000        // of a rate, a burst, a cost
 	MaxSliding = 1<<24 - 1            // tokens in a sliding window: two counts share a word
@@ -21,7 +20,7 @@ var ErrSpec = errors.New("limiter: bad rule")
 
 // SpecError says which field of a Spec cannot be, and why.
 type SpecError struct {
-	Field  string // Rate, Burst, Cost, MaxWait, or Tiers.NAME
+	Field  string // Algorithm, Rate, Burst, Cost, MaxWait, or Tiers.NAME
 	Reason string
 }
 
@@ -60,6 +59,9 @@ func (s *Spec) burst(r Rate) int64 {
 // Check finds the first thing that cannot be: what the arithmetic does not hold, or a request that could
 // never pass. Its error is a *SpecError.
 func (s *Spec) Check() error {
+	if s.Algorithm > LeakyBucket {
+		return &SpecError{"Algorithm", "there is no such algorithm"}
+	}
 	if s.Burst < 0 || s.Burst > MaxTokens {
 		return &SpecError{"Burst", fmt.Sprintf("at most %d", int64(MaxTokens))}
 	}
@@ -76,8 +78,8 @@ func (s *Spec) Check() error {
 	if err := s.checkRate("Rate", s.Rate); err != nil {
 		return err
 	}
-	for tier, rate := range s.Tiers {
-		if err := s.checkRate("Tiers."+tier, rate); err != nil {
+	for _, tier := range sortedTiers(s) {
+		if err := s.checkRate("Tiers."+tier, s.Tiers[tier]); err != nil {
 			return err
 		}
 	}
@@ -98,7 +100,7 @@ func (s *Spec) checkRate(field string, r Rate) error {
 		return &SpecError{field, fmt.Sprintf("from 1 to %d in a period", most)}
 	case r.Per < MinPeriod || r.Per > MaxPeriod:
 		return &SpecError{field, fmt.Sprintf("a period lasts from %v to %d days", MinPeriod, MaxPeriod/(24*time.Hour))}
-	case r.N > MaxTokens*int64(r.Per/time.Millisecond)/1000:
+	case r.N > int64(r.Per): // MaxTokens in a second are one in a nanosecond
 		return &SpecError{field, fmt.Sprintf("at most %d in a second", int64(MaxTokens))}
 	case s.Algorithm != LeakyBucket && s.Cost > holds:
 		return &SpecError{"Cost", fmt.Sprintf("no request could ever pass: a bucket holds %d at most", holds)}

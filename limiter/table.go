@@ -104,6 +104,7 @@ type candidate struct {
 	slot      *slot
 	tag, word uint64
 	evicts    bool // it holds a bucket that lacks a little
+	busy      bool // there is no slot, but one that is just changing hands, or has become the key's
 }
 
 // candidate chooses the slot for a new bucket: a free one, or else one whose bucket lacks little enough to
@@ -111,6 +112,7 @@ type candidate struct {
 func (t *table) candidate(at *place, now int64) (best candidate) {
 	var free [2]int
 	var first [2]candidate
+	busy := false
 	for i, r := range at.rows {
 		for j := range r {
 			c, kind := t.classify(&r[j], now)
@@ -129,6 +131,10 @@ func (t *table) candidate(at *place, now int64) (best candidate) {
 				if best.slot == nil {
 					best = c
 				}
+			case slotBusy:
+				busy = true
+			case slotTaken: // by the key itself, since it was looked for
+				busy = busy || c.tag&^versionMask == stateLive|at.name
 			}
 		}
 		if i == 0 && free[0] >= 3 {
@@ -137,6 +143,7 @@ func (t *table) candidate(at *place, now int64) (best candidate) {
 	}
 	switch {
 	case free[0] == 0 && free[1] == 0:
+		best.busy = busy
 		return best
 	case free[0] >= free[1]:
 		return first[0]
@@ -148,6 +155,7 @@ type slotKind uint8
 
 const (
 	slotTaken slotKind = iota
+	slotBusy           // changes hands
 	slotEmpty
 	slotSpent  // holds a bucket that is as good as new
 	slotSlight // holds a bucket that lacks little
@@ -158,7 +166,7 @@ func (t *table) classify(s *slot, now int64) (candidate, slotKind) {
 	word := s.word.Load()
 	c := candidate{slot: s, tag: tag, word: word}
 	if word == owned || tag&stateMask == statePending || s.tag.Load() != tag {
-		return c, slotTaken
+		return c, slotBusy
 	}
 	if tag&stateMask == stateEmpty {
 		return c, slotEmpty
@@ -189,6 +197,9 @@ func (t *table) claim(at *place, c candidate, word uint64, patient bool) (tag ui
 		s.word.Store(c.word)
 		return 0, false
 	}
+	if c.evicts {
+		t.countsOf(at).evictions.Add(1)
+	}
 	pending := statePending | (c.tag+1<<versionShift)&versionMask | at.name
 	s.tag.Store(pending)
 	if !at.alone(s, patient) {
@@ -201,11 +212,7 @@ func (t *table) claim(at *place, c candidate, word uint64, patient bool) (tag ui
 	if !s.tag.CompareAndSwap(pending, live) {
 		return 0, false
 	}
-	n := t.countsOf(at)
-	n.claims.Add(1)
-	if c.evicts {
-		n.evictions.Add(1)
-	}
+	t.countsOf(at).claims.Add(1)
 	return live, true
 }
 

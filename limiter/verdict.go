@@ -45,21 +45,22 @@ func (v *Verdict) Turn() time.Duration {
 
 // Overflowed says whether the request was counted in a bucket that it shares with others, because the
 // table had no room.
-func (v *Verdict) Overflowed() bool { return !v.Refused && v.slot == nil }
+func (v *Verdict) Overflowed() bool { return v.taken && v.slot == nil }
 
-// GiveBack undoes what Take took: of a request that is not carried out after all. A turn in a leaky
-// bucket's queue can only be given back while it is the last one; else it passes unused.
-func (l *Limiter) GiveBack(verdicts []Verdict) {
+// GiveBack undoes at now what Take took, of a request that is not carried out after all. What would have
+// come in anew meanwhile is not given back a second time. A turn in a leaky bucket's queue can only be given
+// back while it is the last one; else it passes unused.
+func (l *Limiter) GiveBack(now time.Duration, verdicts []Verdict) {
 	for i := range verdicts {
 		v := &verdicts[i]
-		if v.Refused || v.plan == nil {
+		if !v.taken {
 			continue
 		}
 		if v.slot == nil {
-			v.giveBack(&v.plan.overflow[v.group])
+			v.giveBack(&v.plan.overflow[v.group], clamp(now))
 		} else {
-			v.giveBack(&v.slot.word)
+			v.giveBack(&v.slot.word, clamp(now))
 		}
-		v.Refused = true
+		v.taken = false
 	}
 }

@@ -1,15 +1,20 @@
 package limiter
 
-import "math/bits"
+import (
+	"math/bits"
+	"time"
+)
 
 // The windows of a rule follow each other without a gap from the Unix epoch on, so that a minute's window
 // is the minute that the clock on the wall shows. A value holds the number of its window, wrapped to the
 // bits that the counts leave, and the counts: fixed, number|used; sliding, number|previous|current.
 //
-// A request whose now is older than the bucket's window, as happens when two requests overtake each other
-// on their way here, counts as if it came at that window's start. A bucket that was idle for so long that
-// its number comes round again is taken for a live one, for one window: after 2^38 windows for a limit
-// below 2^23 that is counted fixed, after 2^21 for one below 2^20 that slides.
+// A request whose now is older than the bucket's window, as happens when requests overtake each other on
+// their way here, counts as if it came at that window's start. That holds for all that is less than a
+// minute late, and at least for one window; not for more than a quarter of the numbers. A bucket that was
+// idle for so long that its number comes round again is taken for a live one, for as long: after 2^38
+// windows for a limit below 2^23 that is counted fixed, after 2^21 for one below 2^20 that slides.
+const latest = time.Minute
 
 // number is the number of the window that now lies in, not wrapped.
 func (p *policy) number(now int64) uint64 {
@@ -34,13 +39,12 @@ func (p *policy) shift() uint {
 func (p *policy) fixed(value uint64, now int64) (number uint64, used, left int64) {
 	number = p.number(now) & p.wrap
 	left = p.window - p.elapsed(now)
-	switch value >> p.count {
-	case number:
-		return number, int64(value & (1<<p.count - 1)), left
-	case (number + 1) & p.wrap:
-		return (number + 1) & p.wrap, int64(value & (1<<p.count - 1)), left + p.window
+	used = int64(value & (1<<p.count - 1))
+	ahead := (value>>p.count - number) & p.wrap
+	if used == 0 || ahead > p.ahead {
+		return number, 0, left
 	}
-	return number, 0, left
+	return value >> p.count, used, left + int64(ahead)*p.window
 }
 
 // slide is what a sliding window holds at some moment.
@@ -56,14 +60,16 @@ func (p *policy) sliding(value uint64, now int64) slide {
 	mask := uint64(1)<<p.count - 1
 	previous, current := int64(value>>p.count&mask), int64(value&mask)
 	w := slide{number: p.number(now) & p.wrap, left: p.window - p.elapsed(now)}
-	switch value >> (2 * p.count) {
-	case w.number:
-		w.previous, w.current = previous, current
-	case (w.number - 1) & p.wrap:
+	number := value >> (2 * p.count)
+	switch ahead := (number - w.number) & p.wrap; {
+	case previous == 0 && current == 0:
+	case ahead == p.wrap: // one behind
 		w.previous = current
-	case (w.number + 1) & p.wrap:
-		w.number, w.previous, w.current = (w.number+1)&p.wrap, previous, current
-		w.late, w.left = w.left, p.window
+	case ahead == 0:
+		w.previous, w.current = previous, current
+	case ahead <= p.ahead:
+		w.late, w.left = w.left+int64(ahead-1)*p.window, p.window
+		w.number, w.previous, w.current = number, previous, current
 	}
 	return w
 }
@@ -116,6 +122,27 @@ func (p *policy) slideFull(w *slide) int64 {
 		return w.late + w.left
 	}
 	return 0
+}
+
+// adoptWindow translates a value from another policy whose windows are as long. The bucket stays in its
+// window, even if now has not come to that yet.
+func (p *policy) adoptWindow(old *policy, value uint64, now int64) uint64 {
+	var w slide
+	number := p.number(now) // anew, as old's may have other bits
+	if old.algorithm == FixedWindow {
+		_, used, left := old.fixed(value, now)
+		w = slide{current: used, left: p.window}
+		number += uint64((left - 1) / p.window)
+	} else {
+		w = old.sliding(value, now)
+		number += uint64((w.late + p.window - 1) / p.window)
+	}
+	w.number = number & p.wrap
+	if p.algorithm == FixedWindow {
+		return w.number<<p.count | uint64(min(w.current+int64(w.carried(p.window)), p.limit))
+	}
+	w.previous, w.current = min(w.previous, p.limit), min(w.current, p.limit)
+	return p.slidingValue(&w)
 }
 
 // giveBackSliding takes a cost out of the count that it went into, which may have become the previous.
