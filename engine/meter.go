@@ -82,14 +82,15 @@ type metering struct {
 	meters   []*meter
 	charges  []limiter.Charge
 	verdicts []limiter.Verdict
-	refused  *meter // the one that the request has to wait for longest
+	refused  *meter        // the one that the request has to wait for longest
+	waited   time.Duration // for its turns, so far
 }
 
 func (m *metering) reset() {
 	clear(m.meters)
 	clear(m.charges)
 	clear(m.verdicts)
-	m.meters, m.charges, m.verdicts, m.refused = m.meters[:0], m.charges[:0], m.verdicts[:0], nil
+	m.meters, m.charges, m.verdicts, m.refused, m.waited = m.meters[:0], m.charges[:0], m.verdicts[:0], nil, 0
 }
 
 // charge asks meters for the request, all or nothing; what earlier ones took is given back if one
@@ -106,17 +107,19 @@ func (x *exchange) charge(meters []*meter) *Fault {
 		m.charges = append(m.charges, x.chargeOf(meter, group))
 		m.verdicts = append(m.verdicts, limiter.Verdict{})
 	}
-	if !e.limiter.Take(x.served.Sub(e.started), m.charges[first:], m.verdicts[first:]) {
+	if !e.limiter.Take(x.served.Sub(e.started)+m.waited, m.charges[first:], m.verdicts[first:]) {
 		x.refuse(first)
-		e.limiter.GiveBack(m.verdicts[:first])
+		e.limiter.GiveBack(time.Since(e.started), m.verdicts[:first])
 		return e.faults.limited
 	}
 	var turn time.Duration
 	for i := first; i < len(m.verdicts); i++ {
-		if m.verdicts[i].Refused {
+		switch {
+		case m.verdicts[i].Refused:
 			m.meters[i].counts.shadowed.Add(1)
+		case !m.meters[i].rule.Shadow(): // a shadow's turn is nobody's
+			turn = max(turn, m.verdicts[i].Turn())
 		}
-		turn = max(turn, m.verdicts[i].Turn())
 	}
 	if turn > 0 {
 		return x.awaitTurn(turn)

@@ -198,6 +198,19 @@ func TestShadow(t *testing.T) {
 	})
 }
 
+// A shadow of a queue lets nobody wait, and counts those for whom it would have been too long.
+func TestShadowQueue(t *testing.T) {
+	rule := limitTable("shadow", "algorithm = \"leaky_bucket\"\nrate = \"6/h\"\nburst = 2\nmax_wait = \"1h\"\nmode = \"shadow\"")
+	g := startLimited(t, "", limitedRoutes(rawServer(t, smallAnswer), rule, "shadow"))
+	client := dial(t, g.address)
+	for range 5 {
+		client.ask(t, "GET /").expect(t, 200)
+	}
+	if n := g.snapshot.Load().meters["shadow"].counts.shadowed.Load(); n != 2 {
+		t.Errorf("%d would have been refused, want 2: one leaves, two wait", n)
+	}
+}
+
 // Clients of a hidden limit learn neither its name nor its numbers, only how long to wait.
 func TestHidden(t *testing.T) {
 	rules := limitTable("secret", "rate = \"1/d\"\nburst = 2\nkey = []\nhidden = true") + limitTable("open", "rate = \"1/d\"\nburst = 100\nkey = []")

@@ -20,7 +20,7 @@ func (x *exchange) awaitTurn(turn time.Duration) *Fault {
 	e, c := x.conn.engine, x.conn
 	defer e.turns.waiting.Add(-1)
 	if e.turns.waiting.Add(1) > maxWaiting {
-		e.limiter.GiveBack(x.metering.verdicts)
+		e.limiter.GiveBack(time.Since(e.started), x.metering.verdicts)
 		return e.faults.queueFull
 	}
 	if c.wake == nil {
@@ -39,12 +39,13 @@ func (x *exchange) awaitTurn(turn time.Duration) *Fault {
 	select {
 	case <-x.timer.C:
 		if !c.gone.Load() {
+			x.metering.waited += turn
 			return nil
 		}
 	case <-c.wake:
 		x.timer.Stop()
 	}
-	e.limiter.GiveBack(x.metering.verdicts)
+	e.limiter.GiveBack(time.Since(e.started), x.metering.verdicts)
 	return e.faults.clientGone
 }
 

@@ -1,0 +1,126 @@
+//go:build !race
+
+package engine
+
+import (
+	"bytes"
+	"runtime"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// limitedTables is destinationTables with a guard and two limits on both routes.
+func limitedTables(target, burst string) string {
+	return limitTable("guard", "rate = \"1000000/s\"\nburst = 1000000000\nkey = [\"ip\"]\nbefore_auth = true") +
+		limitTable("per-host", "rate = \"1/min\"\nburst = "+burst+"\nkey = [\"client\", \"host\", \"header:X-API-Version\"]") +
+		limitTable("window", "algorithm = \"sliding_window\"\nrate = \"16000000/d\"\nkey = [\"ip\", \"route\", \"method\"]") +
+		"[defaults]\nlimits = [\"guard\", \"per-host\", \"window\"]\n" + destinationTables(target)
+}
+
+// discardAnswer makes one exchange and reads its answer, whatever its length, without allocating.
+func (c *rawClient) discardAnswer(request []byte) error {
+	if _, err := c.Write(request); err != nil {
+		return err
+	}
+	length := 0
+	for {
+		line, err := c.in.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		if rest, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
+			for _, digit := range bytes.TrimSpace(rest) {
+				length = length*10 + int(digit-'0')
+			}
+		}
+		if len(line) == 2 {
+			break
+		}
+	}
+	if n, err := c.in.Discard(length); n < length {
+		return err
+	}
+	return nil
+}
+
+// TestLimitAllocations holds metering to none: of requests that three limits admit, of those that one
+// refuses, and of those whose target sends quota fields of its own.
+func TestLimitAllocations(t *testing.T) {
+	const theirs = "HTTP/1.1 200 OK\r\nX-RateLimit-Limit: 9\r\nX-RateLimit-Remaining: 7\r\nX-RateLimit-Reset: 1\r\nContent-Length: 2\r\n\r\nok"
+	for _, c := range []struct {
+		name, answer, burst string
+		status              int
+	}{
+		{"admitted", smallAnswer, "1000000000", 200},
+		{"admitted, and the target has limits too", theirs, "1000000000", 200},
+		{"refused", smallAnswer, "1", 429},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g := startGateway(t, limitedTables(rawServer(t, c.answer), c.burst))
+			client := dial(t, g.address)
+			request := []byte(usualRequest)
+			if _, err := client.Write(request); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := readAnswer(client.in, "GET"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := client.Write(request); err != nil {
+				t.Fatal(err)
+			}
+			a, err := readAnswer(client.in, "GET")
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.expect(t, c.status)
+			if n := len(quotas(t, a, "RateLimit")); n != 3 {
+				t.Fatalf("%d limits are counted, want 3", n)
+			}
+			run := func(n int) {
+				for range n {
+					if err := client.discardAnswer(request); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			run(200)
+			const rounds = 2000
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			run(rounds)
+			runtime.ReadMemStats(&after)
+			if per := float64(after.Mallocs-before.Mallocs) / rounds; per > 0.1 {
+				t.Errorf("%s allocations per request", strconv.FormatFloat(per, 'f', 2, 64))
+			}
+		})
+	}
+}
+
+// BenchmarkLimitedExchange is BenchmarkExchange with no, one and three limits, and refused by the second
+// of the three. All read the answers in the same way, so that they can be compared.
+func BenchmarkLimitedExchange(b *testing.B) {
+	target := rawServer(b, smallAnswer)
+	one := limitTable("one", "rate = \"1000000/s\"\nburst = 1000000000") + "[defaults]\nlimits = [\"one\"]\n" + destinationTables(target)
+	for _, c := range []struct{ name, tables string }{
+		{"none", destinationTables(target)},
+		{"one", one},
+		{"one/silent", one + "[limits]\nheaders = []\n"},
+		{"three", limitedTables(target, "1000000000")},
+		{"three/silent", limitedTables(target, "1000000000") + "[limits]\nheaders = []\n"},
+		{"refused", limitedTables(target, "1")},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			g := startGateway(b, c.tables)
+			client := dial(b, g.address)
+			_ = client.SetDeadline(time.Time{})
+			request := []byte(usualRequest)
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := client.discardAnswer(request); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
