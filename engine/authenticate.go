@@ -36,7 +36,7 @@ func (x *exchange) authenticate() *Fault {
 		switch {
 		case errors.Is(err, auth.ErrUnavailable):
 			unavailable = true
-		case err != nil, x.principal != nil && x.principal.Client != p.Client:
+		case err != nil, x.revoked(p), x.principal != nil && x.principal.Client != p.Client:
 			x.principal = nil
 			return f.credentials
 		case x.principal == nil:
@@ -49,12 +49,14 @@ func (x *exchange) authenticate() *Fault {
 		return f.authStore
 	case x.principal == nil:
 		return f.noCredentials
-	case x.conn.engine.revocations.list.Revoked(x.principal, x.served):
-		return f.credentials
 	case !x.principal.Scopes.Has(r.scopes):
 		return f.scope
 	}
 	return nil
+}
+
+func (x *exchange) revoked(p *auth.Principal) bool {
+	return x.conn.engine.revocations.list.Revoked(p, x.served)
 }
 
 // verify asks the methods of a carrier, in the route's order, for one that accepts what it carries.

@@ -269,7 +269,7 @@ func (c *compiler) route(key string, r *config.Route, to *destination) *route {
 	if compiled.scopes, err = auth.NewScopes(r.Scopes); err != nil {
 		c.fault(key+".scopes", "%v", err)
 	}
-	compiled.guards, compiled.limits = c.meters(key+".limits", r.Limits)
+	compiled.guards, compiled.limits = c.meters(key+".limits", r)
 	if r.Rewrite != "" && c.sound(key+".rewrite") {
 		if compiled.rewrite, err = router.CompileRewrite(r.Rewrite, r.Path); err != nil {
 			c.fault(key+".rewrite", "%v", err)

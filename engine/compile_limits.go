@@ -84,6 +84,7 @@ func (c *compiler) meter(f config.Limit, rule *limiter.Rule) *meter {
 	}
 	for _, part := range f.Key {
 		m.parts = append(m.parts, newKeyPart(part))
+		m.perClient = m.perClient || part == "client"
 	}
 	return m
 }
@@ -92,11 +93,15 @@ func (c *compiler) meter(f config.Limit, rule *limiter.Rule) *meter {
 const mostLimits = 16
 
 // meters finds the meters of a route's limits.
-func (c *compiler) meters(key string, names []string) (guards, limits []*meter) {
+func (c *compiler) meters(key string, r *config.Route) (guards, limits []*meter) {
+	names := r.Limits
 	if len(names) > mostLimits {
 		c.fault(key, "at most %d limits", mostLimits)
 	}
 	for _, name := range names {
+		if wait := c.longestWait(name); r.Timeout > 0 && wait >= r.Timeout {
+			c.fault(key, "requests may wait up to %v for %q, and the route gives up after %v", wait, name, r.Timeout)
+		}
 		switch m := c.snap.meters[name]; {
 		case m == nil: // faulted above
 		case m.guard:
@@ -106,4 +111,13 @@ func (c *compiler) meters(key string, names []string) (guards, limits []*meter) 
 		}
 	}
 	return guards, limits
+}
+
+// longestWait is how long a limit may make a request wait for its turn.
+func (c *compiler) longestWait(name string) time.Duration {
+	i := slices.IndexFunc(c.file.Limit, func(l config.Limit) bool { return l.Name == name })
+	if i < 0 || c.file.Limit[i].Algorithm != "leaky_bucket" {
+		return 0
+	}
+	return c.file.Limit[i].MaxWait
 }

@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"math/bits"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -29,80 +28,9 @@ type ExplainRequest struct {
 	BodySize int64      // announced by Content-Length; 0: no body
 }
 
-// Explanation is what the gateway would do with a request. Names and notations are the configuration's.
-type Explanation struct {
-	Refusal    *ExplainedRefusal   `json:"refusal,omitempty"` // nil: the request is forwarded
-	Method     string              `json:"method"`
-	Host       string              `json:"host"`
-	Path       string              `json:"path"` // normalised: what is matched and forwarded; empty if that failed
-	Query      string              `json:"query,omitempty"`
-	Client     string              `json:"client"` // behind the trusted proxies; empty on a unix socket
-	Route      *ExplainedRoute     `json:"route,omitempty"`
-	NearMisses []NearMiss          `json:"near_misses"` // closest first
-	Choices    []Choice            `json:"choices"`     // in the order they are made
-	Upstreams  []ExplainedUpstream `json:"upstreams"`   // likeliest first
-	Forwarded  []string            `json:"forwarded"`   // lines of the head that the likeliest upstream gets
-}
-
-// ExplainedRefusal is the answer that a client gets from the gateway itself.
-type ExplainedRefusal struct {
-	Status int    `json:"status"`
-	Reason string `json:"reason"`
-	Detail string `json:"detail"`
-	Allow  string `json:"allow,omitempty"` // with status 405
-}
-
-// ExplainedRoute is the route that takes the request, and what it asks of it.
-type ExplainedRoute struct {
-	Name         string    `json:"name"`
-	Pattern      string    `json:"pattern"`
-	Captures     []Capture `json:"captures,omitempty"`
-	Auth         []string  `json:"auth"`
-	Scopes       []string  `json:"scopes,omitempty"`
-	Limits       []string  `json:"limits,omitempty"`
-	Timeout      string    `json:"timeout"`
-	MaxBodyBytes string    `json:"max_body_bytes"` // "0": no limit
-	To           string    `json:"to"`
-}
-
-// Capture is what a {name} of the pattern stands for, or its "*".
-type Capture struct {
-	Name  string `json:"name"`
-	Value string `json:"value"`
-}
-
-// NearMiss is a route that does not take the request.
-type NearMiss struct {
-	Route   string `json:"route"`
-	Pattern string `json:"pattern"`
-	Reason  string `json:"reason"`
-}
-
-// Choice is a switch or split on the way. To is empty when it is random, or a switch leads nowhere.
-type Choice struct {
-	Name  string  `json:"name"`
-	By    string  `json:"by"`              // such as "header X-API-Version", "cookie session" or "random"
-	Value string  `json:"value,omitempty"` // what that is in this request
-	To    string  `json:"to,omitempty"`
-	Share float64 `json:"share"` // of such requests, those that come to this choice
-}
-
-// ExplainedUpstream is where the request may go. Without a name it goes nowhere: 404.
-type ExplainedUpstream struct {
-	Name    string            `json:"name"`
-	Share   float64           `json:"share"` // of requests like this one, up to 1
-	Targets []ExplainedTarget `json:"targets"`
-}
-
-// ExplainedTarget is one of an upstream's servers and its weight against the others'.
-type ExplainedTarget struct {
-	URL    string `json:"url"`
-	Weight int    `json:"weight"`
-}
-
 // Explain tells what a gateway with the configuration at path would do with a request. It drives the
-// code that a live request takes, up to the head that is sent upstream, and opens no connection. The
-// error is a config.Faults if the configuration is at fault; else no client could send such a request.
+// code that a live request takes, up to the head that is sent upstream. It opens no connection, so it asks
+// neither issuers nor stores whether a credential is good, and counts nothing against a limit. The error is a config.Faults if the configuration is at fault; else no client could send such a request.
 func Explain(path string, r ExplainRequest) (*Explanation, error) {
 	head, secure, err := r.head()
 	if err != nil {
@@ -193,15 +121,16 @@ func (r ExplainRequest) cutURL() (host, target string, secure bool, err error) {
 type offline struct {
 	x           *exchange
 	engine      *Engine
-	draws       []uint64 // what chance says from here on; after them always 0
 	explanation Explanation
 }
 
 func newOffline(snap *snapshot, peer netip.Addr, secure bool) *offline {
 	o := &offline{}
-	o.explanation.NearMisses, o.explanation.Choices = []NearMiss{}, []Choice{} // [] in JSON, not null
-	o.explanation.Upstreams, o.explanation.Forwarded = []ExplainedUpstream{}, []string{}
-	o.engine = &Engine{faults: newFaults(), random: o.draw}
+	o.explanation = Explanation{ // [] in JSON, not null
+		Provided: []string{}, NearMisses: []NearMiss{}, Methods: []ExplainedMethod{}, Limits: []ExplainedLimit{},
+		Choices: []Choice{}, Upstreams: []ExplainedUpstream{}, Forwarded: []string{}, Withheld: []string{},
+	}
+	o.engine = &Engine{faults: newFaults(), random: func() uint64 { return 0 }}
 	o.engine.snapshot.Store(snap)
 	c := &conn{engine: o.engine, peer: peer.Unmap()}
 	if secure {
@@ -210,15 +139,6 @@ func newOffline(snap *snapshot, peer netip.Addr, secure bool) *offline {
 	o.x = o.engine.acquireExchange(c)
 	o.x.snap = snap
 	return o
-}
-
-func (o *offline) draw() uint64 {
-	if len(o.draws) == 0 {
-		return 0
-	}
-	next := o.draws[0]
-	o.draws = o.draws[1:]
-	return next
 }
 
 // follow goes the way of serve and handle, and notes what it sees.
@@ -255,14 +175,13 @@ func (o *offline) follow(head []byte) *Fault {
 		return o.engine.faults.tooLarge
 	}
 
-	outcomes := o.outcomes(x.route.to, outcomeOf{share: 1})
-	o.draws = o.noteUpstreams(outcomes)
-	destination, fault := x.choose(x.route.to)
-	if fault != nil {
-		return fault
+	refused := o.noteAccess(index)
+	likeliest := o.noteUpstreams(o.outcomes(x.route.to, 1))
+	if likeliest == nil {
+		return cmp.Or(refused, o.engine.faults.noVariant)
 	}
-	x.pool = destination.pool
-	return o.noteForwarded()
+	x.pool = likeliest.pool
+	return cmp.Or(refused, o.noteForwarded())
 }
 
 func (o *offline) refuse(f *Fault) {
@@ -300,42 +219,47 @@ func (o *offline) noteRoute(index int) {
 	o.explanation.Route = explained
 }
 
-// outcomeOf is one way that chance may send the request.
-type outcomeOf struct {
-	upstream string // empty: a switch that leads nowhere
-	share    float64
-	draws    []uint64 // what chance must say for it
+// outcome is one way that the request may go.
+type outcome struct {
+	to    *destination // an upstream; nil: a switch that leads nowhere
+	share float64      // of such requests
 }
 
-// outcomes follows every way from d on, and notes the choices as it meets them. came is the way so far.
-func (o *offline) outcomes(d *destination, came outcomeOf) []outcomeOf {
+func (o outcome) name() string {
+	if o.to == nil {
+		return ""
+	}
+	return o.to.name
+}
+
+// outcomes follows every way from d on, which is reached by a share of such requests, and notes the choices
+// as it meets them.
+func (o *offline) outcomes(d *destination, share float64) []outcome {
 	switch {
-	case d == nil:
-		return []outcomeOf{came}
-	case d.pool != nil:
-		came.upstream = d.name
-		return []outcomeOf{came}
+	case d == nil || d.pool != nil:
+		return []outcome{{d, share}}
 	case d.split == nil:
 		to := d.headerSwitch.pick(o.x.value(d.headerSwitch.header))
-		o.noteChoice(d, to, came.share)
-		return o.outcomes(to, came)
-	case d.split.sticky != stickyNot:
+		o.noteChoice(d, to, share)
+		return o.outcomes(to, share)
+	case d.split.sticky != stickyNot && !o.dependsOnClient(d):
 		to := d.split.pick(o.x.draw(d.split))
-		o.noteChoice(d, to, came.share)
-		return o.outcomes(to, came)
+		o.noteChoice(d, to, share)
+		return o.outcomes(to, share)
 	}
-	o.noteChoice(d, nil, came.share)
-	var all []outcomeOf
+	o.noteChoice(d, nil, share)
+	var all []outcome
 	from := uint64(0)
 	for _, part := range d.split.parts {
-		draw, _ := bits.Div64(from, d.split.total-1, d.split.total) // the least that pick gives to this part
-		all = append(all, o.outcomes(part.to, outcomeOf{
-			share: came.share * float64(part.below-from) / float64(d.split.total),
-			draws: append(slices.Clone(came.draws), draw),
-		})...)
+		all = append(all, o.outcomes(part.to, share*float64(part.below-from)/float64(d.split.total))...)
 		from = part.below
 	}
 	return all
+}
+
+// dependsOnClient says whether a split's side depends on who the client is, which nobody knows here.
+func (o *offline) dependsOnClient(d *destination) bool {
+	return d.split != nil && d.split.sticky == stickyClient && o.x.principal != nil
 }
 
 func (o *offline) noteChoice(d, to *destination, share float64) {
@@ -346,6 +270,8 @@ func (o *offline) noteChoice(d, to *destination, share float64) {
 	}
 	if d.split == nil {
 		c.By, c.Value = "header "+x.snap.file.Switch[d.name].Header, string(x.value(d.headerSwitch.header))
+	} else if o.dependsOnClient(d) {
+		c.By = "client"
 	} else if d.split.sticky != stickyNot {
 		kind, name, _ := strings.Cut(x.snap.file.Split[d.name].Sticky, ":")
 		c.By = strings.TrimSpace(kind + " " + name)
@@ -357,27 +283,25 @@ func (o *offline) noteChoice(d, to *destination, share float64) {
 	o.explanation.Choices = append(o.explanation.Choices, c)
 }
 
-// noteUpstreams adds up the ways that lead to the same upstream. It returns what chance must say for
-// the likeliest.
-func (o *offline) noteUpstreams(outcomes []outcomeOf) []uint64 {
+// noteUpstreams adds up the ways that lead to the same upstream, and returns the likeliest of them.
+func (o *offline) noteUpstreams(ways []outcome) *destination {
 	shares := map[string]float64{}
-	for _, way := range outcomes {
-		shares[way.upstream] += way.share
+	for _, way := range ways {
+		shares[way.name()] += way.share
 	}
-	slices.SortStableFunc(outcomes, func(a, b outcomeOf) int {
-		return cmp.Or(cmp.Compare(shares[b.upstream], shares[a.upstream]), cmp.Compare(a.upstream, b.upstream))
+	slices.SortStableFunc(ways, func(a, b outcome) int {
+		return cmp.Or(cmp.Compare(shares[b.name()], shares[a.name()]), cmp.Compare(a.name(), b.name()))
 	})
-	first := outcomes[0].draws
-	for _, way := range slices.CompactFunc(outcomes, func(a, b outcomeOf) bool { return a.upstream == b.upstream }) {
-		u := ExplainedUpstream{Name: way.upstream, Share: shares[way.upstream], Targets: []ExplainedTarget{}}
-		if configured := o.x.snap.file.Upstream[way.upstream]; configured != nil {
+	for _, way := range slices.CompactFunc(ways, func(a, b outcome) bool { return a.name() == b.name() }) {
+		u := ExplainedUpstream{Name: way.name(), Share: shares[way.name()], Targets: []ExplainedTarget{}}
+		if configured := o.x.snap.file.Upstream[u.Name]; configured != nil {
 			for _, t := range configured.Targets {
 				u.Targets = append(u.Targets, ExplainedTarget{URL: t.URL.String(), Weight: t.Weight})
 			}
 		}
 		o.explanation.Upstreams = append(o.explanation.Upstreams, u)
 	}
-	return first
+	return ways[0].to
 }
 
 func (o *offline) noteForwarded() *Fault {
@@ -388,5 +312,6 @@ func (o *offline) noteForwarded() *Fault {
 	o.x.target = target
 	head := strings.TrimSuffix(string(o.x.appendHead(nil)), "\r\n\r\n")
 	o.explanation.Forwarded = strings.Split(head, "\r\n")
+	o.noteWithheld()
 	return nil
 }

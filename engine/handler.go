@@ -81,6 +81,7 @@ func (e *Engine) recovered(x *exchange, ctx *fasthttp.RequestCtx) {
 		return
 	}
 	e.logPanic(r)
+	x.metering.reset() // it may be half done
 	x.stopPump()
 	x.drop(false)
 	x.answer(ctx, e.faults.internal)

@@ -17,7 +17,10 @@ type meter struct {
 	parts  []keyPart
 	guard  bool // asked before authentication
 	hidden bool // clients are not told of it
-	counts *meterCounts
+	// perClient says that clients have buckets of their own: then a credential's own rate wins. A limit that
+	// protects something all share is not for a client to be freed of.
+	perClient bool
+	counts    *meterCounts
 }
 
 // meterCounts is what came of a limit. It outlives reloads.
@@ -82,15 +85,15 @@ type metering struct {
 	meters   []*meter
 	charges  []limiter.Charge
 	verdicts []limiter.Verdict
-	refused  *meter        // the one that the request has to wait for longest
-	waited   time.Duration // for its turns, so far
+	refused  *meter // the one that the request has to wait for longest
+	delayed  bool   // it has waited for a turn
 }
 
 func (m *metering) reset() {
 	clear(m.meters)
 	clear(m.charges)
 	clear(m.verdicts)
-	m.meters, m.charges, m.verdicts, m.refused, m.waited = m.meters[:0], m.charges[:0], m.verdicts[:0], nil, 0
+	m.meters, m.charges, m.verdicts, m.refused, m.delayed = m.meters[:0], m.charges[:0], m.verdicts[:0], nil, false
 }
 
 // charge asks meters for the request, all or nothing; what earlier ones took is given back if one
@@ -107,7 +110,7 @@ func (x *exchange) charge(meters []*meter) *Fault {
 		m.charges = append(m.charges, x.chargeOf(meter, group))
 		m.verdicts = append(m.verdicts, limiter.Verdict{})
 	}
-	if !e.limiter.Take(x.served.Sub(e.started)+m.waited, m.charges[first:], m.verdicts[first:]) {
+	if !e.limiter.Take(x.limitsNow(), m.charges[first:], m.verdicts[first:]) {
 		x.refuse(first)
 		e.limiter.GiveBack(time.Since(e.started), m.verdicts[:first])
 		return e.faults.limited
@@ -127,11 +130,23 @@ func (x *exchange) charge(meters []*meter) *Fault {
 	return nil
 }
 
+// limitsNow is the time by the limiter's clock: that at which the request was read, unless waiting for a turn
+// or for somebody who knows its credentials may have taken a while.
+func (x *exchange) limitsNow() time.Duration {
+	if x.metering.delayed || x.principal != nil {
+		return time.Since(x.conn.engine.started)
+	}
+	return x.served.Sub(x.conn.engine.started)
+}
+
 // chargeOf is what the request asks of a meter.
 func (x *exchange) chargeOf(m *meter, group limiter.Key) limiter.Charge {
 	c := limiter.Charge{Rule: m.rule, Key: x.bucket(m), Group: group}
 	if p := x.principal; p != nil {
-		c.Tier, c.Own = p.Tier, limiter.Rate(p.Rate)
+		c.Tier = p.Tier
+		if m.perClient {
+			c.Own = limiter.Rate(p.Rate)
+		}
 	}
 	return c
 }

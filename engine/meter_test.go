@@ -83,10 +83,12 @@ limits = %s
 name = "all"
 path = "/*"
 to   = "origin"
+timeout = "3h"
 [[route]]
 name = "users"
 path = "/users/*"
 to   = "origin"
+timeout = "3h"
 `, target, limits, list)
 }
 

@@ -23,16 +23,6 @@ func (e *Engine) openRevocations(snap *snapshot) error {
 	if e.revocations.store != nil || len(snap.methods) == 0 {
 		return nil
 	}
-	store, err := e.revocationStore(snap.file)
-	if err != nil {
-		return err
-	}
-	e.revocations.store = store
-	return nil
-}
-
-func (e *Engine) revocationStore(f *config.File) (revocation.Store, error) {
-	r := f.Auth.Revocation
 	report := func(err error) {
 		if err != nil {
 			e.log.Error().Err(err).Msg("revocations: trouble with their store; what is known stays in force")
@@ -40,6 +30,17 @@ func (e *Engine) revocationStore(f *config.File) (revocation.Store, error) {
 		}
 		e.log.Info().Msg("revocations: their store is usable again")
 	}
+	store, err := revocationStore(snap.file, e.revocations.list, report)
+	if err != nil {
+		return err
+	}
+	e.revocations.store = store
+	return nil
+}
+
+// revocationStore opens the store that a configuration names.
+func revocationStore(f *config.File, list *revocation.List, report func(error)) (revocation.Store, error) {
+	r := f.Auth.Revocation
 	switch {
 	case r.Store == "redis":
 		options, err := keystore.Options(f.Redis.URL.Reveal())
@@ -47,12 +48,12 @@ func (e *Engine) revocationStore(f *config.File) (revocation.Store, error) {
 			return nil, fmt.Errorf("cannot use redis.url: %w", err)
 		}
 		return revocation.NewRedis(revocation.RedisConfig{
-			Options: options, Prefix: f.Redis.Prefix + "revocation", List: e.revocations.list, Report: report,
+			Options: options, Prefix: f.Redis.Prefix + "revocation", List: list, Report: report,
 		}), nil
 	case r.File == "":
-		return revocation.NewMemory(e.revocations.list), nil
+		return revocation.NewMemory(list), nil
 	}
-	store, err := revocation.OpenFile(revocation.FileConfig{Path: r.File, List: e.revocations.list, Report: report}, time.Now())
+	store, err := revocation.OpenFile(revocation.FileConfig{Path: r.File, List: list, Report: report}, time.Now())
 	if err != nil {
 		return nil, fmt.Errorf("cannot keep revocations (auth.revocation.file = \"\" keeps them in memory): %w", err)
 	}
@@ -60,20 +61,51 @@ func (e *Engine) revocationStore(f *config.File) (revocation.Store, error) {
 }
 
 // Revoke refuses the credentials that an entry names, from now on and, if the store is shared, everywhere.
-// When it returns without an error, the store has the entry.
-func (e *Engine) Revoke(ctx context.Context, entry revocation.Entry) error {
+// The Issuer may be the NAME of an issuer's table too, and no Expires is the default of the kind. When Revoke
+// returns without an error, the store has the entry, as it is returned. It fails with revocation.ErrInvalid,
+// with ErrNoAuth, or because the store cannot keep the entry.
+func (e *Engine) Revoke(ctx context.Context, entry revocation.Entry) (revocation.Entry, error) {
 	e.reloading.Lock()
 	store := e.revocations.store
 	e.reloading.Unlock()
 	if store == nil {
-		return ErrNoAuth
+		return entry, ErrNoAuth
 	}
-	return store.Add(ctx, entry, time.Now())
+	now := time.Now()
+	entry, err := completeEntry(e.snapshot.Load().file, entry, now)
+	if err != nil {
+		return entry, err
+	}
+	return entry, store.Add(ctx, entry, now)
 }
+
+// Revocations gives how many entries there are, and at most so many of them, in no order.
+func (e *Engine) Revocations(most int, now time.Time) (count int, entries []revocation.Entry) {
+	entries = []revocation.Entry{}
+	for entry := range e.revocations.list.Entries(now) {
+		if len(entries) == most {
+			break
+		}
+		entries = append(entries, entry)
+	}
+	return max(e.revocations.list.Len(), len(entries)), entries
+}
+
+// firstSync is how long the start waits to hear from a shared store who is revoked. If it is away, we serve
+// without: what it says is heard as soon as it is back.
+const firstSync = 2 * time.Second
 
 // keepRevocations runs the store, and forgets what has ended.
 func (e *Engine) keepRevocations(ctx context.Context) {
 	e.background.Go(func() { e.revocations.store.Run(ctx) })
+	if shared, ok := e.revocations.store.(interface{ Synced() <-chan struct{} }); ok {
+		select {
+		case <-shared.Synced():
+		case <-time.After(firstSync):
+			e.log.Error().Msg("revocations: their store does not answer; those made while it is away are not known here")
+		case <-ctx.Done():
+		}
+	}
 	e.background.Go(func() {
 		ticker := time.NewTicker(time.Minute)
 		defer ticker.Stop()

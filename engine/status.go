@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +22,8 @@ type Status struct {
 	Responses    map[string]uint64    `json:"responses"` // by class, such as 2xx
 	Routes       []RouteStatus        `json:"routes"`
 	Upstreams    []UpstreamStatus     `json:"upstreams"`
+	Auth         []MethodState        `json:"auth,omitempty"`
+	Revocations  int                  `json:"revocations"` // in force
 	Limits       []LimitSummary       `json:"limits"`
 	Certificates map[string]time.Time `json:"certificates,omitempty"` // when each name's ends
 }
@@ -106,6 +110,7 @@ func (e *Engine) Status(now time.Time) Status {
 		Connections: e.conns.count(), Responses: map[string]uint64{}, Config: e.configStatus(snap),
 		Routes: routeStatuses(snap.file), Upstreams: snap.upstreamStatuses(), Limits: e.Limits(),
 	}
+	s.Auth, s.Revocations = snap.methodStates(now), e.revocations.list.Len()
 	for class := range e.counters.classes {
 		n := e.counters.classes[class].Load()
 		s.Requests += n
@@ -149,4 +154,17 @@ func (s *snapshot) upstreamStatuses() []UpstreamStatus {
 		all = append(all, u)
 	}
 	return all
+}
+
+func (s *snapshot) methodStates(now time.Time) (states []MethodState) {
+	for _, name := range slices.Sorted(maps.Keys(s.methods)) {
+		m := s.methods[name]
+		state := MethodState{Usable: true}
+		if m.state != nil {
+			state = m.state(now)
+		}
+		state.Name = name
+		states = append(states, state)
+	}
+	return states
 }

@@ -39,7 +39,7 @@ func (x *exchange) awaitTurn(turn time.Duration) *Fault {
 	select {
 	case <-x.timer.C:
 		if !c.gone.Load() {
-			x.metering.waited += turn
+			x.metering.delayed = true
 			return nil
 		}
 	case <-c.wake:

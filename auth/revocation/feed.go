@@ -66,9 +66,13 @@ func (f *feed) follow(ctx context.Context) {
 	defer look.Stop()
 	defer all.Stop()
 	defer tidy.Stop()
-	failing := false
+	failing, synced := false, false
 	for {
 		err := f.catchUp(ctx)
+		if err == nil && !synced {
+			synced = true
+			close(f.synced)
+		}
 		if ctx.Err() != nil {
 			return
 		}

@@ -50,6 +50,7 @@ type Redis struct {
 	add, prune           *rueidis.Lua
 
 	dialing chan struct{} // full while somebody dials
+	synced  chan struct{} // closed once the List has what Redis has
 	mu      sync.Mutex
 	client  rueidis.Client // nil: not connected yet
 	closed  bool
@@ -106,7 +107,7 @@ func NewRedis(c RedisConfig) *Redis {
 	c.Options.PipelineMultiplex = -1 // one connection is enough
 	prefix := "{" + c.Prefix + "}"
 	return &Redis{
-		options: c.Options, list: c.List, report: oneAtATime(c.Report), timeout: c.Timeout,
+		synced: make(chan struct{}), options: c.Options, list: c.List, report: oneAtATime(c.Report), timeout: c.Timeout,
 		entries: prefix + ":entries", ends: prefix + ":ends", state: prefix + ":state", channel: prefix + ":feed",
 		add: rueidis.NewLuaScript(addScript), prune: rueidis.NewLuaScript(pruneScript),
 		dialing: make(chan struct{}, 1),
@@ -186,6 +187,10 @@ func (r *Redis) connected(ctx context.Context) (rueidis.Client, error) {
 	r.mu.Unlock()
 	return client, nil
 }
+
+// Synced is closed once the List has everything that Redis had when Run began. A gateway that serves before
+// lets those pass who were revoked while it was not there.
+func (r *Redis) Synced() <-chan struct{} { return r.synced }
 
 // Close implements Store.
 func (r *Redis) Close() error {

@@ -76,6 +76,7 @@ func newControl(path string) (*control, error) {
 type refusal struct {
 	address string
 	status  int
+	reason  string
 	detail  string
 }
 
@@ -89,8 +90,13 @@ func (r *refusal) Error() string {
 // ask sends a request and decodes the answer, which is JSON. Its error is a *refusal if the gateway is
 // there, and does not do what it is asked.
 func (c *control) ask(ctx context.Context, method, path string, query url.Values, answer any) error {
+	return c.tell(ctx, method, path, query, nil, answer)
+}
+
+// tell is ask with a body; nil: none.
+func (c *control) tell(ctx context.Context, method, path string, query url.Values, body io.Reader, answer any) error {
 	target := url.URL{Scheme: "http", Host: "localhost", Path: path, RawQuery: query.Encode()}
-	request, err := http.NewRequestWithContext(ctx, method, target.String(), nil)
+	request, err := http.NewRequestWithContext(ctx, method, target.String(), body)
 	if err != nil {
 		return fmt.Errorf("cannot ask the gateway: %w", err)
 	}
@@ -102,14 +108,14 @@ func (c *control) ask(ctx context.Context, method, path string, query url.Values
 		return c.unreachable(err)
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err != nil {
 		return c.unreachable(err)
 	}
 	if response.StatusCode >= 300 {
-		return c.refused(response.StatusCode, body)
+		return c.refused(response.StatusCode, text)
 	}
-	if err := json.Unmarshal(body, answer); err != nil {
+	if err := json.Unmarshal(text, answer); err != nil {
 		return fmt.Errorf("what answers at %s is no gateway's admin side: %w", c.address, err)
 	}
 	return nil
@@ -123,7 +129,7 @@ func (c *control) refused(status int, body []byte) error {
 	if json.Unmarshal(body, &problem) != nil || problem.Reason == "" {
 		return fmt.Errorf("what answers at %s is no gateway's admin side: status %d", c.address, status)
 	}
-	return &refusal{c.address, status, problem.Detail}
+	return &refusal{c.address, status, problem.Reason, problem.Detail}
 }
 
 // unreachable says why there is no answer, less what net/http says of a URL that nobody wrote.

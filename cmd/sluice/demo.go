@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,9 +32,9 @@ func newDemo() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Run the gateway in front of a small example service",
-		Long: `Demo starts two versions of a small service and the gateway in front of them, in
-one process, and prints requests to try. It shows where its configuration is:
-edit it and watch the gateway reload.
+		Long: `Demo starts two versions of a small service, an issuer of tokens and the gateway
+in front of them, in one process, and prints requests to try. It shows where its
+configuration is: edit it and watch the gateway reload.
 
 Ctrl-C ends it and removes its files.`,
 		Example: `  sluice demo
@@ -54,18 +55,21 @@ Ctrl-C ends it and removes its files.`,
 	return cmd
 }
 
-// demonstration is a gateway with its own folder and services.
+// demonstration is a gateway with its own folder, services and issuer.
 type demonstration struct {
 	demoPlan
-	folder   string
-	services []*demoService
-	process  *process
+	folder  string
+	keys    demoKeys
+	issuer  *demoIssuer
+	servers []*demoServer
+	process *process
 }
 
 // demoPlan is what the template of the configuration is filled with: addresses.
 type demoPlan struct {
 	Listen, ListenTLS, Admin string // of the gateway
-	V1, V2                   string // of the services
+	V1, V1Large, V2          string // of the services
+	Issuer                   string // its URL
 }
 
 // newDemonstration makes everything ready. An empty listen stands for the usual address.
@@ -82,14 +86,9 @@ func (d *demonstration) prepare(address string, errOut io.Writer) error {
 	if err := d.choose(sockets, address); err != nil {
 		return errors.Join(err, sockets.Close())
 	}
-	for _, version := range []string{"v1", "v2"} {
-		s, err := startDemoService(version)
-		if err != nil {
-			return errors.Join(err, sockets.Close())
-		}
-		d.services = append(d.services, s)
+	if err := d.startServers(); err != nil {
+		return errors.Join(err, sockets.Close())
 	}
-	d.V1, d.V2 = d.services[0].address, d.services[1].address
 	if err := d.writeFolder(); err != nil {
 		return errors.Join(err, sockets.Close())
 	}
@@ -98,6 +97,30 @@ func (d *demonstration) prepare(address string, errOut io.Writer) error {
 		return errors.Join(err, sockets.Close())
 	}
 	d.process = p
+	return nil
+}
+
+func (d *demonstration) startServers() (err error) {
+	if d.issuer, err = newDemoIssuer(); err != nil {
+		return err
+	}
+	for _, s := range []struct {
+		to      *string
+		handler func(address string) http.Handler
+	}{
+		{&d.V1, (&demoService{"v1"}).handler},
+		{&d.V1Large, (&demoService{"v1, the large one"}).handler},
+		{&d.V2, (&demoService{"v2"}).handler},
+		{&d.Issuer, d.issuer.handler},
+	} {
+		started, err := startDemoServer(s.handler)
+		if err != nil {
+			return err
+		}
+		d.servers = append(d.servers, started)
+		*s.to = started.address
+	}
+	d.Issuer = d.issuer.url
 	return nil
 }
 
@@ -150,7 +173,7 @@ func claimFree(sockets *listen.Set) (address string, err error) {
 	return address, claim(sockets, address)
 }
 
-// writeFolder makes the folder with the configuration and the certificate it names.
+// writeFolder makes the folder with the configuration and the files it names.
 func (d *demonstration) writeFolder() error {
 	folder, err := os.MkdirTemp("", "sluice-demo-")
 	if err != nil {
@@ -158,6 +181,12 @@ func (d *demonstration) writeFolder() error {
 	}
 	d.folder = folder
 	if err := writeDemoCertificate(filepath.Join(folder, "cert.pem"), filepath.Join(folder, "key.pem")); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(folder, "introspection.secret"), []byte(d.issuer.gateway), 0o600); err != nil {
+		return err
+	}
+	if d.keys, err = writeDemoKeys(filepath.Join(folder, "keys.toml")); err != nil {
 		return err
 	}
 	filled, err := template.New("demo.toml").Parse(demoConfig)
@@ -183,10 +212,10 @@ func (d *demonstration) serve(signals <-chan os.Signal, out io.Writer) error {
 	return err
 }
 
-// close ends the services and removes the folder.
+// close ends the servers and removes the folder.
 func (d *demonstration) close() error {
 	var errs []error
-	for _, s := range d.services {
+	for _, s := range d.servers {
 		errs = append(errs, s.close())
 	}
 	if d.folder != "" {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -18,42 +17,32 @@ const (
 )
 
 // demoService is one version of the service behind the demo.
-type demoService struct {
-	version string
-	address string
-	server  *http.Server
-	served  chan error
-}
+type demoService struct{ version string }
 
-// startDemoService serves on a free port of the loopback.
-func startDemoService(version string) (*demoService, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	s := &demoService{version: version, address: l.Addr().String(), served: make(chan error, 1)}
+func (s *demoService) handler(string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /users/{id}", s.user)
+	mux.HandleFunc("/orders", s.orders)
 	mux.HandleFunc("GET /headers", s.headers)
 	mux.HandleFunc("POST /echo", s.echo)
 	mux.HandleFunc("GET /slow", s.slow)
 	mux.HandleFunc("GET /events", s.events)
 	mux.HandleFunc("GET /ws", echoWebSocket)
-	s.server = &http.Server{Handler: mux, ReadHeaderTimeout: demoSlow}
-	go func() { s.served <- s.server.Serve(l) }()
-	return s, nil
-}
-
-// close cuts what is under way: the gateway in front has drained.
-func (s *demoService) close() error {
-	err := s.server.Close()
-	<-s.served
-	return err
+	return mux
 }
 
 func (s *demoService) user(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(map[string]string{"user": r.PathValue("id"), "served_by": s.version, "path": r.URL.Path})
+}
+
+// orders tells whom the gateway says the request is from: services need not look at credentials themselves.
+func (s *demoService) orders(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]string{
+		"method": r.Method, "served_by": s.version,
+		"user": r.Header.Get("X-User-ID"), "scopes": r.Header.Get("X-User-Scopes"), "tier": r.Header.Get("X-Client-Tier"),
+	})
 }
 
 func (s *demoService) headers(w http.ResponseWriter, r *http.Request) {

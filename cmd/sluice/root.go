@@ -47,8 +47,8 @@ installed: sluice demo`,
 	})
 	path := root.PersistentFlags().StringP("config", "c", "gateway.toml", "the configuration `file`")
 	root.AddCommand(
-		newRun(path), newCheck(path), newExplain(path), newDiff(), newLimits(path), newDemo(),
-		newSchema(), newVersion(),
+		newRun(path), newCheck(path), newExplain(path), newDiff(), newLimits(path), newKeys(path),
+		newRevoke(path), newDemo(), newSchema(), newVersion(),
 	)
 	return root
 }

@@ -108,7 +108,7 @@ func TestVerbs(t *testing.T) {
 
 // Every verb tells how it is used, on standard output.
 func TestHelp(t *testing.T) {
-	for _, verb := range []string{"run", "check", "explain", "diff", "limits", "demo", "schema", "version", "completion"} {
+	for _, verb := range []string{"run", "check", "explain", "diff", "limits", "keys", "revoke", "demo", "schema", "version", "completion"} {
 		code, out, errOut := sluice(verb, "--help")
 		if code != exitOK || errOut != "" || !strings.Contains(out, "Usage:\n  sluice "+verb) {
 			t.Errorf("%s --help: exit code %d: %s%s", verb, code, out, errOut)

@@ -1,5 +1,5 @@
-// Package admin serves the gateway's control side: health, status, limits, reload and drain, for operators
-// and probes.
+// Package admin serves the gateway's control side: health, status, limits, revocations, reload and drain, for
+// operators and probes.
 //
 //	GET    /livez           200 while the process answers at all
 //	GET    /readyz          200 when the gateway wants requests, else 503 with its state
@@ -9,6 +9,8 @@
 //	GET    /limits          the limits, what came of each, and how full their table is
 //	GET    /limits/{limit}  the buckets of a key that are not full; ?key=VALUE for each part of the limit's key
 //	DELETE /limits/{limit}  the same buckets are filled; tells how many
+//	GET    /revocations     how many credentials are revoked, and which, up to 1000
+//	POST   /revocations     201 once the store has a Revocation; 503 when it cannot keep it, which then is not in force
 //
 // Errors are problems of RFC 9457. Once [admin].token is set, all but the two probes need it.
 package admin
@@ -23,6 +25,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/sluice-gateway/sluice/auth/revocation"
 	"github.com/sluice-gateway/sluice/engine"
 	"github.com/sluice-gateway/sluice/engine/config"
 )
@@ -40,9 +43,12 @@ type Gateway interface {
 	LimitTable() engine.LimitTable
 	LimitStates(limit string, key []string) ([]engine.LimitState, error) // engine.ErrNoLimit, engine.ErrLimitKey
 	ResetLimit(limit string, key []string) (buckets int, err error)      // likewise
+
+	Revocations(most int, now time.Time) (count int, entries []revocation.Entry)
+	Revoke(ctx context.Context, entry revocation.Entry) (revocation.Entry, error) // revocation.ErrInvalid, engine.ErrNoAuth, or the store's
 }
 
-// What one client of the admin side may cost. Nobody who is meant to be here sends a body.
+// What one client of the admin side may cost. Bodies are bounded where they are read.
 const (
 	headTimeout    = 5 * time.Second
 	requestTimeout = 10 * time.Second

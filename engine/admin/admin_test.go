@@ -26,8 +26,9 @@ type fakeGateway struct {
 	state     string
 	token     string
 	reloadErr error
+	revokeErr error
 
-	reloads, drains, resets atomic.Int32
+	reloads, drains, resets, revokes atomic.Int32
 }
 
 func (g *fakeGateway) Ready() (bool, string) { return g.state == "serving", g.state }
@@ -276,6 +277,10 @@ func TestWhoMayAsk(t *testing.T) {
 		{"a limit that does not exist is nobody's business either", "tcp", "127.0.0.1:0", "secret", request{"GET", "/limits/three", "", nil}, 401},
 		{"a reset from another site", "tcp", "127.0.0.1:0", "", request{"DELETE", "/limits/two?key=a&key=b", "127.0.0.1", []string{"Origin: https://evil.example"}}, 403},
 		{"a reset by a name that was made to lead here", "tcp", "127.0.0.1:0", "", request{"DELETE", "/limits/two?key=a&key=b", "evil.example.com", nil}, 403},
+		{"a revocation wants the token too", "tcp", "127.0.0.1:0", "secret", request{"POST", "/revocations", "", nil}, 401},
+		{"so does a look at them", "tcp", "127.0.0.1:0", "secret", request{"GET", "/revocations", "", nil}, 401},
+		{"a revocation from another site", "tcp", "127.0.0.1:0", "", request{"POST", "/revocations", "127.0.0.1", []string{"Origin: https://evil.example"}}, 403},
+		{"a revocation by a name that was made to lead here", "tcp", "127.0.0.1:0", "", request{"POST", "/revocations", "evil.example.com", nil}, 403},
 		{"no browser reaches a unix socket", "unix", "", "", request{"POST", "/drain", "sluice", nil}, 202},
 	}
 	for _, test := range tests {
@@ -291,8 +296,8 @@ func TestWhoMayAsk(t *testing.T) {
 				t.Fatalf("status %d, want %d: %s", response.StatusCode, test.status, body)
 			}
 			checkHeaders(t, response, body)
-			if g.resets.Load() > 0 {
-				t.Error("a bucket was filled")
+			if g.resets.Load() > 0 || g.revokes.Load() > 0 {
+				t.Error("a bucket was filled, or something revoked")
 			}
 			if acted := g.drains.Load() > 0; acted != (test.status == 202) {
 				t.Errorf("drained: %v, with status %d", acted, test.status)

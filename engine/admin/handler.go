@@ -57,6 +57,8 @@ func find(path string) (e endpoint, found bool) {
 		return endpoint{actions: []action{{post, (*Server).drain}}}, true
 	case "/limits":
 		return endpoint{actions: []action{{get, (*Server).limits}}}, true
+	case "/revocations":
+		return endpoint{actions: []action{{get, (*Server).revocations}, {post, (*Server).revoke}}}, true
 	}
 	if limitOf(path) != "" {
 		return endpoint{actions: []action{{get, (*Server).showLimit}, {http.MethodDelete, (*Server).resetLimit}}}, true

@@ -168,7 +168,7 @@ func TestRateQueueCut(t *testing.T) {
 	t.Parallel()
 	const clients, line = 64, 5
 	up := startDepartures(t)
-	g := startGateway(t, queueOf(up.URL, `drain = "300ms"`, "rate = \"1/min\"\nburst = 5\nmax_wait = \"1h\""))
+	g := startGateway(t, queueOf(up.URL, `drain = "300ms"`, "rate = \"1/5s\"\nburst = 5\nmax_wait = \"29s\""))
 	answers := make(chan int, clients)
 	for range clients {
 		c := g.dial(t)
