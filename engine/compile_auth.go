@@ -116,7 +116,12 @@ func (c *compiler) keys() (*method, error) {
 		log.Info().Int("keys", file.Len()).Msg("API keys read")
 	}
 	m.work = func(ctx context.Context) {
-		if err := watch.Watch(ctx, []string{k.File}, settleTime, reload); err != nil {
+		watcher, err := watch.New([]string{k.File})
+		if err == nil {
+			reload() // it may have changed since it was read
+			err = watcher.Run(ctx, settleTime, reload)
+		}
+		if err != nil {
 			log.Error().Err(err).Msg("API keys are not watched any more: reload to pick up new ones")
 		}
 	}

@@ -129,8 +129,21 @@ const (
 	endurance = 4096
 )
 
+// take decides on a charge. Most keys have their bucket in the first of their rows.
 func (l *Limiter) take(c *Charge, v *Verdict, now int64) {
 	v.begin(c, now)
+	live := stateLive | v.plan.id | uint64(c.Key)&printMask
+	r := l.table.first(c.Key)
+	for i := range r {
+		if tag := r[i].tag.Load(); tag&^versionMask == live && v.draw(&r[i], tag, now) {
+			return
+		}
+	}
+	l.search(c, v, now)
+}
+
+// search decides on a charge whose bucket is elsewhere, or nowhere yet, or just changes hands.
+func (l *Limiter) search(c *Charge, v *Verdict, now int64) {
 	at := l.table.place(v.plan, c.Key)
 	for attempt := 0; attempt < endurance; attempt++ {
 		if s, tag := at.find(); s != nil {

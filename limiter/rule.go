@@ -36,16 +36,21 @@ func (r *Rule) Key() Key { return r.key }
 
 // plan finds the plan for a client: its credential's own rate wins over its tier's.
 func (r *Rule) plan(tier string, own Rate) *plan {
+	if tier == "" && own == (Rate{}) {
+		return r.base
+	}
+	return r.special(tier, own)
+}
+
+func (r *Rule) special(tier string, own Rate) *plan {
 	if own != (Rate{}) {
 		if p := r.own.plan(r, own); p != nil {
 			return p
 		}
 	}
-	if tier != "" {
-		for i := range r.tiers {
-			if r.tiers[i].name == tier {
-				return r.tiers[i].plan
-			}
+	for i := range r.tiers {
+		if r.tiers[i].name == tier {
+			return r.tiers[i].plan
 		}
 	}
 	return r.base

@@ -76,6 +76,12 @@ type place struct {
 	hash uint64
 }
 
+// first is the row in which a key's bucket is looked for first.
+func (t *table) first(k Key) *row {
+	i, _ := bits.Mul64(uint64(k), uint64(len(t.rows)))
+	return &t.rows[i]
+}
+
 func (t *table) place(p *plan, k Key) place {
 	first, _ := bits.Mul64(uint64(k), uint64(len(t.rows)))
 	second, _ := bits.Mul64(uint64(k)*0x9e3779b97f4a7c15, uint64(len(t.rows)))
