@@ -95,9 +95,10 @@ func (x *exchange) sole(name string) (value []byte, n int) {
 }
 
 // preflight says whether a browser asks for permission (Fetch standard, section 4.8): it sends no
-// credentials, and what it asks about will come with them.
+// credentials, and what it asks about will come with them. It has no body and asks for no other protocol:
+// a target that switched would be open to whoever calls himself a preflight.
 func (x *exchange) preflight() bool {
-	if string(x.method) != "OPTIONS" {
+	if string(x.method) != "OPTIONS" || len(x.upgrade) > 0 || x.framing.Kind == wire.Chunked || x.framing.Length > 0 {
 		return false
 	}
 	_, origins := x.sole("origin")
@@ -174,4 +175,11 @@ func (r *route) carriesCredential(name []byte) bool {
 		}
 	}
 	return false
+}
+
+// held takes note of whose answer is under way, so that it can be cut when the credential is revoked, and one
+// without end when it expires.
+func (x *exchange) held(endless bool) {
+	x.conn.endless.Store(endless)
+	x.conn.holder.Store(x.principal)
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sluice-gateway/sluice/auth"
@@ -47,7 +48,7 @@ func (c *compiler) method(name string) *method {
 	if !c.sound(key) {
 		return nil
 	}
-	source := methodSource{claims: c.claims()}
+	var source methodSource
 	var build func() (*method, error)
 	switch kind {
 	case "keys":
@@ -58,14 +59,14 @@ func (c *compiler) method(name string) *method {
 		if t == nil {
 			return nil // faulted by the loader
 		}
-		source.table = *t
+		source.table, source.claims = *t, c.claims()
 		build = func() (*method, error) { return c.issuer(table, t, source.claims) }
 	case "introspection":
 		t := c.file.Auth.Introspection[table]
 		if t == nil {
 			return nil
 		}
-		source.table = *t
+		source.table, source.claims = *t, c.claims()
 		build = func() (*method, error) { return c.authority(table, t, source.claims) }
 	default:
 		return nil
@@ -115,6 +116,7 @@ func (c *compiler) keys() (*method, error) {
 		}
 		log.Info().Int("keys", file.Len()).Msg("API keys read")
 	}
+	m.refresh = reload
 	m.work = func(ctx context.Context) {
 		watcher, err := watch.New([]string{k.File})
 		if err == nil {
@@ -129,6 +131,9 @@ func (c *compiler) keys() (*method, error) {
 	return m, nil
 }
 
+// firstContact is how long a start or reload waits for a store to be reached, or not, for the first time.
+const firstContact = time.Second
+
 // redisKeys makes a method of API keys read them in Redis. It connects when it is started.
 func (c *compiler) redisKeys(m *method) error {
 	k, r := c.file.Auth.Keys, c.file.Redis
@@ -136,10 +141,13 @@ func (c *compiler) redisKeys(m *method) error {
 		return nil // faulted by the loader
 	}
 	log := c.log
+	tried := make(chan struct{}) // closed when the first attempt to connect has ended
+	hear := sync.OnceFunc(func() { close(tried) })
 	settings := keystore.RedisConfig{
 		URL: r.URL.Reveal(), Prefix: r.Prefix, Timeout: r.Timeout,
 		CacheTTL: k.CacheTTL, NegativeTTL: k.NegativeTTL, StaleIfError: k.StaleIfError,
 		Report: func(up bool, err error) {
+			defer hear()
 			switch {
 			case up && err != nil:
 				log.Error().Err(err).Msg("an API key's record in Redis cannot be read")
@@ -153,7 +161,7 @@ func (c *compiler) redisKeys(m *method) error {
 	if _, err := keystore.Options(settings.URL); err != nil {
 		return fmt.Errorf("cannot use redis.url: %w", err)
 	}
-	m.begin = func(context.Context) {
+	m.begin = func(ctx context.Context) {
 		store, err := keystore.NewRedis(settings)
 		if err != nil {
 			log.Error().Err(err).Msg("API keys cannot be read in Redis")
@@ -161,6 +169,11 @@ func (c *compiler) redisKeys(m *method) error {
 		}
 		m.verifier = auth.NewKeys(store)
 		m.end = store.Close
+		select {
+		case <-tried:
+		case <-time.After(firstContact):
+		case <-ctx.Done():
+		}
 	}
 	m.verifier = unavailable{}
 	return nil

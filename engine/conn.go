@@ -71,6 +71,7 @@ type conn struct {
 	leased    atomic.Pointer[upstream.Conn]  // of the exchange, for whoever may cut it while we wait
 	gone      atomic.Bool                    // the client left
 	holder    atomic.Pointer[auth.Principal] // whose tunnel or stream this is; nil: nobody's, or neither
+	endless   atomic.Bool                    // it has no length: it ends with the credential, not only when that is revoked
 	queued    atomic.Bool                    // the exchange waits for its turn
 	wake      chan struct{}                  // ends that wait; made before the first
 	idleSince atomic.Int64                   // Unix nanoseconds; 0 while a request is under way

@@ -123,7 +123,7 @@ func (s *conns) watch(revoked *revocation.List, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.open {
-		if p := c.holder.Load(); p != nil && (p.Expired(now) || revoked.Revoked(p, now)) {
+		if p := c.holder.Load(); p != nil && (c.endless.Load() && p.Expired(now) || revoked.Revoked(p, now)) {
 			c.cut()
 			continue
 		}

@@ -24,7 +24,8 @@ type headerTable map[string]headerClass
 const longestHeader = 128
 
 // class finds a name's class without allocating. A name with an underscore is dropped: many servers
-// read it as the one with a hyphen, so that it could pose as a field that the gateway controls.
+// read it as the one with a hyphen, so that it could pose as a field that the gateway controls. Some old
+// ones read any sign so; but X.Fine and its like are in honest use, and dropped only if they do pose.
 func (t headerTable) class(name []byte) headerClass {
 	var lower [longestHeader]byte
 	if len(name) > len(lower) {
@@ -33,16 +34,39 @@ func (t headerTable) class(name []byte) headerClass {
 		}
 		return headerPlain
 	}
+	signs := false
 	for i, c := range name {
 		switch {
+		case 'a' <= c && c <= 'z', c == '-', '0' <= c && c <= '9':
 		case 'A' <= c && c <= 'Z':
 			c |= 0x20
 		case c == '_':
 			return headerDropped
+		default:
+			signs = true
 		}
 		lower[i] = c
 	}
+	if signs {
+		return t.posing(lower[:len(name)])
+	}
 	return t[string(lower[:len(name)])]
+}
+
+// posing is the class of a name that has other signs than hyphens, with those and without. It changes lower.
+func (t headerTable) posing(lower []byte) headerClass {
+	if class := t[string(lower)]; class != headerPlain {
+		return class
+	}
+	for i, c := range lower {
+		if !isAlphanumeric(c) {
+			lower[i] = '-'
+		}
+	}
+	if t[string(lower)] != headerPlain {
+		return headerDropped
+	}
+	return headerPlain
 }
 
 // hopByHop lists what concerns one connection only (RFC 9110 section 7.6.1), in both directions.

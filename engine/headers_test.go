@@ -28,6 +28,8 @@ func TestPasses(t *testing.T) {
 		{"identity is ours", "X-User-ID", false, false},
 		{"identity by another case", "x-USER-scopes", false, false},
 		{"identity by an underscore", "X_User_ID", false, false},
+		{"identity by other signs", "X.User!ID", false, false},
+		{"a sign in a name that nobody poses with", "X.Fine", true, true},
 		{"any underscore", "a_b", false, false},
 		{"an underscore in a name longer than any of ours", strings.Repeat("a", 200) + "_", false, false},
 		{"a name longer than any of ours", strings.Repeat("a", 200), true, true},

@@ -20,10 +20,11 @@ type method struct {
 	source    any    // what it was built from
 	verifier
 
-	begin func(ctx context.Context)       // before it is used first: what may take a while, and may fail; nil: nothing
-	work  func(ctx context.Context)       // while it is in use, until ctx ends; nil: nothing
-	end   func()                          // after that; nil: nothing
-	state func(now time.Time) MethodState // nil: there is nothing to tell
+	begin   func(ctx context.Context)       // before it is used first: what may take a while, and may fail; nil: nothing
+	work    func(ctx context.Context)       // while it is in use, until ctx ends; nil: nothing
+	refresh func()                          // at a reload that keeps the method; nil: nothing
+	end     func()                          // after that; nil: nothing
+	state   func(now time.Time) MethodState // nil: there is nothing to tell
 
 	stop context.CancelFunc // ends work
 	done chan struct{}      // closed when work has ended
@@ -46,9 +47,12 @@ type MethodState struct {
 	Refused     uint64    `json:"refused,omitempty"`     // credentials found bad
 }
 
-// start puts a method to work. It is called before the first request that may use it.
+// start puts a method to work, or tells one that is at work of a reload. It is called before the first request that may use it.
 func (m *method) start(life context.Context) {
 	if m.done != nil {
+		if m.refresh != nil {
+			m.refresh()
+		}
 		return
 	}
 	ctx, stop := context.WithCancel(life)

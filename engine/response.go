@@ -34,6 +34,7 @@ func (e *Engine) respond(x *exchange, ctx *fasthttp.RequestCtx, r *upstream.Resp
 	x.back = x.appendResponseHead(x.back[:0], r)
 	unknown := r.Framing.Kind == wire.Chunked || r.Framing.Kind == wire.UntilClose
 	if unknown && x.line.Minor == 0 {
+		x.held(true)
 		x.back = append(x.back, "Connection: close\r\n\r\n"...)
 		x.relayUntilClose(ctx)
 		return nil
@@ -79,9 +80,9 @@ func (x *exchange) respondWhole(ctx *fasthttp.RequestCtx, r *upstream.Response) 
 func (x *exchange) respondStream(ctx *fasthttp.RequestCtx, r *upstream.Response, unknown bool) error {
 	limit := x.deadline
 	size := int(r.Framing.Length)
+	x.held(unknown)
 	if unknown {
 		limit, size = time.Time{}, -1
-		x.conn.holder.Store(x.principal)
 		x.announceTrailers(ctx, r)
 	}
 	if err := x.upstream.Stream(x.pool.Timeouts().Idle, limit); err != nil {

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/sluice-gateway/sluice/auth/keystore"
@@ -14,8 +15,10 @@ import (
 // configuration that authenticates anybody, and lasts as long as the engine.
 type revocations struct {
 	list    *revocation.List
-	store   revocation.Store // nil: nobody is authenticated yet
-	running bool             // the store's Run
+	running bool // the store's Run
+
+	opened sync.Mutex       // guards setting store, beside the Engine's reloading: a revocation waits for no reload
+	store  revocation.Store // nil: nobody is authenticated yet
 }
 
 // openRevocations opens the store once somebody is to be authenticated.
@@ -34,6 +37,8 @@ func (e *Engine) openRevocations(snap *snapshot) error {
 	if err != nil {
 		return err
 	}
+	e.revocations.opened.Lock()
+	defer e.revocations.opened.Unlock()
 	e.revocations.store = store
 	return nil
 }
@@ -65,9 +70,9 @@ func revocationStore(f *config.File, list *revocation.List, report func(error)) 
 // returns without an error, the store has the entry, as it is returned. It fails with revocation.ErrInvalid,
 // with ErrNoAuth, or because the store cannot keep the entry.
 func (e *Engine) Revoke(ctx context.Context, entry revocation.Entry) (revocation.Entry, error) {
-	e.reloading.Lock()
+	e.revocations.opened.Lock()
 	store := e.revocations.store
-	e.reloading.Unlock()
+	e.revocations.opened.Unlock()
 	if store == nil {
 		return entry, ErrNoAuth
 	}

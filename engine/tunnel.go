@@ -48,7 +48,7 @@ func upgradeOf(fields []wire.Field) []byte {
 // way stays open.
 func (x *exchange) tunnel() {
 	x.conn.phase = phaseTunnel
-	x.conn.holder.Store(x.principal)
+	x.held(true)
 	x.conn.leased.Store(nil) // to end one way is not to leave: the watch has no business here
 	if _, err := x.conn.Write(x.back); err != nil {
 		return

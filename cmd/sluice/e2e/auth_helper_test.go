@@ -299,8 +299,6 @@ func soon(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-func count(text, part string) int { return strings.Count(text, part) }
-
 // expectSecret checks that neither what the gateway wrote nor its status has a text.
 func (g *gateway) expectSecret(t testing.TB, secrets ...string) {
 	t.Helper()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -98,7 +99,7 @@ func TestBadKeyFileKeepsTheKeys(t *testing.T) {
 	good := keyRecord("one", "a", "")
 	g.place("keys.toml", good)
 	g.start()
-	said := func() int { return count(g.log.String(), "API keys kept") }
+	said := func() int { return strings.Count(g.log.String(), "API keys kept") }
 	for intent, text := range map[string]string{
 		"no TOML":          "[[key",
 		"a key for a hash": "[[key]]\nhash = \"canary-key-in-the-clear\"\nclient = \"a\"\n",

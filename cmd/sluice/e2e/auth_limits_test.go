@@ -1,12 +1,11 @@
 package e2e
 
 import (
+	"bufio"
 	"fmt"
 	"net"
 	"testing"
 	"time"
-
-	"bufio"
 )
 
 // from is a connection from another address of this machine.
@@ -126,7 +125,7 @@ func TestGuardsAndFailures(t *testing.T) {
 
 	for i := range 20 {
 		r := c.ask("/guarded/x", bad)
-		if want := 401; i < 6 && r.status != want || i >= 6 && r.status != 429 {
+		if i < 6 && r.status != 401 || i >= 6 && r.status != 429 {
 			t.Errorf("bad token %d: status %d", i, r.status)
 		}
 		if r.status == 429 && (r.fields.get("Retry-After") == "" || r.fields.has("WWW-Authenticate")) {

@@ -214,3 +214,55 @@ func TestStartWithoutRedis(t *testing.T) {
 		t.Errorf("worked after %v", took)
 	}
 }
+
+// slowly is an address from which connections reach the server after a while.
+func (s *redisServer) slowly(wait time.Duration) (address string) {
+	l := listenAnywhere(s.t)
+	s.t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				time.Sleep(wait)
+				server, err := net.Dial("tcp", s.address)
+				if err != nil {
+					return
+				}
+				defer server.Close()
+				go func() {
+					_, _ = io.Copy(server, c)
+					server.Close()
+				}()
+				_, _ = io.Copy(c, server)
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// A reload that changes how keys are read loses no request: the new way is ready before the old one is gone.
+func TestReloadOfRedisKeys(t *testing.T) {
+	t.Parallel()
+	redis, up := newRedis(t), startAnswering(t, ok)
+	redis.start()
+	redis.put("one", "a", "")
+	front := redis.slowly(400 * time.Millisecond)
+	tables := func(ttl string) string {
+		return fmt.Sprintf("[redis]\nurl = \"redis://%s\"\ntimeout = \"200ms\"\n[auth.keys]\nstore = \"redis\"\ncache_ttl = %q\n", front, ttl) +
+			upstreamTable(up.url()) + guarded("token", `"keys"`, "")
+	}
+	g := startGateway(t, tables("5m"))
+	eventually(t, "keys work", func() bool { return g.with(t, "/token/x", "X-API-Key: one").status == 200 })
+	always := startAsker(t, g, "X-API-Key: one")
+	for _, ttl := range []string{"6m", "7m"} {
+		g.configure(tables(ttl))
+		if status, body := g.postReload(t); status != 200 {
+			t.Fatalf("%d\n%s", status, body)
+		}
+	}
+	always.expectOK()
+}

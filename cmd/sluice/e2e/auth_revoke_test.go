@@ -43,24 +43,23 @@ func TestRevocation(t *testing.T) {
 	i := startIssuer(t, s)
 	g := revocable(t, up.url(), i, "")
 	g.start()
-	token := func(path string, over claims) (string, string) { return path, bearer(s.token(over)) }
 	now := time.Now()
 	type shown struct{ path, line string }
-	make1 := func(path, line string) shown { return shown{path, line} }
+	token := func(path string, over claims) shown { return shown{path, bearer(s.token(over))} }
 	all := map[string]shown{
-		"jti":            make1(token("/token/x", claims{"sub": "a", "jti": "id-1"})),
-		"another jti":    make1(token("/token/x", claims{"sub": "a", "jti": "id-2"})),
-		"jti elsewhere":  make1(token("/other/x", claims{"sub": "a", "jti": "id-1", "iss": "https://other.test/"})),
-		"sub":            make1(token("/token/x", claims{"sub": "b"})),
-		"sub elsewhere":  make1(token("/other/x", claims{"sub": "b", "iss": "https://other.test/"})),
-		"old":            make1(token("/token/x", claims{"sub": "c", "iat": now.Add(-2 * time.Minute).Unix()})),
-		"of unknown age": make1(token("/token/x", claims{"sub": "c", "iat": nil})),
-		"new":            make1(token("/token/x", claims{"sub": "c", "iat": now.Add(-time.Second).Unix()})),
+		"jti":            token("/token/x", claims{"sub": "a", "jti": "id-1"}),
+		"another jti":    token("/token/x", claims{"sub": "a", "jti": "id-2"}),
+		"jti elsewhere":  token("/other/x", claims{"sub": "a", "jti": "id-1", "iss": "https://other.test/"}),
+		"sub":            token("/token/x", claims{"sub": "b"}),
+		"sub elsewhere":  token("/other/x", claims{"sub": "b", "iss": "https://other.test/"}),
+		"old":            token("/token/x", claims{"sub": "c", "iat": now.Add(-2 * time.Minute).Unix()}),
+		"of unknown age": token("/token/x", claims{"sub": "c", "iat": nil}),
+		"new":            token("/token/x", claims{"sub": "c", "iat": now.Add(-time.Second).Unix()}),
 		"key":            {"/key/x", "X-API-Key: key-1"},
 		"another key":    {"/key/x", "X-API-Key: key-2"},
 		"client's key":   {"/key/x", "X-API-Key: key-3"},
-		"client's token": make1(token("/token/x", claims{"sub": "dora"})),
-		"by the way":     make1(token("/token/x", claims{"sub": "eve", "jti": idOf("key-1")})),
+		"client's token": token("/token/x", claims{"sub": "dora"}),
+		"by the way":     token("/token/x", claims{"sub": "eve", "jti": idOf("key-1")}),
 	}
 	refused := map[string]bool{}
 	check := func(after string) {
@@ -130,6 +129,29 @@ func TestRevocationSurvives(t *testing.T) {
 	if time.Now().Before(end) {
 		t.Error("the revocation ended too early")
 	}
+}
+
+// A reload that waits for an issuer holds no revocation up.
+func TestRevocationDuringAReload(t *testing.T) {
+	t.Parallel()
+	up, s := startAnswering(t, ok), newSigner(t, "1")
+	i, slow := startIssuer(t, s), startIssuer(t, s)
+	g := revocable(t, up.url(), i, "")
+	g.start()
+	release := make(chan struct{})
+	slow.hold(release)
+	g.configure(upstreamTable(up.url()) + i.table("main", "") + slow.table("slow", "") + guarded("token", `"jwt:main", "jwt:slow"`, ""))
+	eventually(t, "the reload asks the issuer", func() bool { return slow.fetches.Load() > 0 })
+	begun := time.Now()
+	g.revoke(t, `{"sub":"alice"}`)
+	if took := time.Since(begun); took > time.Second && !raceDetector() || took > 3*time.Second {
+		t.Errorf("took %v", took)
+	}
+	if status := g.token(t, s.token(nil)); status != 401 {
+		t.Errorf("status %d", status)
+	}
+	close(release)
+	g.expectLogged(t, "configuration live")
 }
 
 // Without a file, revocations are in force as long as the process is.

@@ -14,12 +14,15 @@ import (
 	"github.com/coder/websocket"
 )
 
-// startStreams is an upstream of what lasts: a WebSocket that echoes at /ws, events at all other paths.
+// startStreams is an upstream of what lasts: a WebSocket that echoes at /ws, and /events; all else is short.
 func startStreams(t testing.TB) *service {
 	t.Helper()
 	return startService(t, func(w http.ResponseWriter, r *http.Request) {
-		if !strings.HasSuffix(r.URL.Path, "/ws") {
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/events"):
 			(&longLived{}).events(w, r)
+			return
+		case !strings.HasSuffix(r.URL.Path, "/ws"):
 			return
 		}
 		c, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
