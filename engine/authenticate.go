@@ -11,7 +11,18 @@ import (
 type carrier struct {
 	header  string // in lower case
 	methods []*method
-	forward bool // one of the methods wants the target to see it
+	forward bool // one of the methods wants the target to see what it accepts
+}
+
+// forwards says whether the target is to see what p, if it is known, was accepted by: one issuer's wish is not
+// another's.
+func (c *carrier) forwards(p *auth.Principal) bool {
+	for _, m := range c.methods {
+		if p != nil && m.name == p.Method {
+			return m.forward
+		}
+	}
+	return c.forward
 }
 
 // authenticate finds out who the request is from, and whether that is enough for the route. One credential
@@ -168,9 +179,9 @@ func appendText(dst []byte, name, value string) []byte {
 }
 
 // carriesCredential says whether a field is for the gateway only.
-func (r *route) carriesCredential(name []byte) bool {
+func (r *route) carriesCredential(name []byte, p *auth.Principal) bool {
 	for i := range r.carriers {
-		if c := &r.carriers[i]; !c.forward && wire.EqualFold(name, c.header) {
+		if c := &r.carriers[i]; wire.EqualFold(name, c.header) && !c.forwards(p) {
 			return true
 		}
 	}

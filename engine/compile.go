@@ -37,6 +37,7 @@ type origin struct {
 	last    *snapshot        // whose parts are kept where nothing changed; nil at the start
 	limiter *limiter.Limiter // that has the buckets
 	log     zerolog.Logger   // of what works in the background for the snapshot
+	epoch   time.Time        // when the engine's monotonic time is zero
 }
 
 // lookedAt is the origin of a configuration that will not be used.
@@ -134,7 +135,13 @@ func (c *compiler) pool(name string, u *config.Upstream) (*pool, error) {
 	}
 	uc := upstream.Config{
 		Name: name, MaxIdle: u.MaxIdleConnections, Resolve: u.Resolve, TLS: tlsConfig,
-		Timeouts: upstream.Timeouts(u.Timeouts),
+		Timeouts: upstream.Timeouts(u.Timeouts), Balance: upstream.Policy(u.Balance), Budget: u.Retry.Budget, Epoch: c.epoch,
+		Changed: c.breakerChanged(name),
+	}
+	if b := u.Breaker; b != nil {
+		uc.Breaker = &upstream.BreakerConfig{
+			FailureRatio: b.FailureRatio, MinRequests: b.MinRequests, Window: b.Window, OpenFor: b.OpenFor, Probes: b.Probes,
+		}
 	}
 	for _, t := range u.Targets {
 		uc.Targets = append(uc.Targets, targetConfig(t))
@@ -143,7 +150,19 @@ func (c *compiler) pool(name string, u *config.Upstream) (*pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pool{Pool: targets, host: u.Host, attempts: u.Retry.Attempts, source: poolSource{u, digest}}, nil
+	return &pool{Pool: targets, host: u.Host, attempts: u.Retry.Attempts, hashOn: newHashOn(u), source: poolSource{u, digest}}, nil
+}
+
+// breakerChanged logs what becomes of the breakers of an upstream's targets.
+func (c *compiler) breakerChanged(name string) func(target string, from, to upstream.BreakerState) {
+	log := c.log
+	return func(target string, from, to upstream.BreakerState) {
+		event := log.Warn()
+		if to == upstream.BreakerClosed {
+			event = log.Info()
+		}
+		event.Str("upstream", name).Str("target", target).Stringer("from", from).Stringer("to", to).Msg("circuit breaker")
+	}
 }
 
 func targetConfig(t config.Target) upstream.TargetConfig {

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"math/bits"
 	"slices"
+	"strings"
 
 	"github.com/cespare/xxhash/v2"
 
+	"github.com/sluice-gateway/sluice/engine/config"
 	"github.com/sluice-gateway/sluice/engine/wire"
 )
 
@@ -125,6 +127,69 @@ func (x *exchange) draw(s *split) uint64 {
 		key = x.scratch
 	}
 	return mix(xxhash.Sum64(key) ^ s.seed)
+}
+
+// hashKey is what a pool hashes of the request to choose its target. What the request lacks is replaced by
+// the address of its client.
+func (x *exchange) hashKey() uint64 {
+	h := &x.pool.hashOn
+	var key []byte
+	switch h.kind {
+	case hashNothing:
+		return 0
+	case hashHeader:
+		key = x.value(h.name)
+	case hashCookie:
+		key = x.cookie(h.name)
+	case hashPath:
+		key = x.path
+	case hashClient:
+		if x.principal != nil {
+			x.scratch = append(x.scratch[:0], x.principal.Client...)
+			key = x.scratch
+		}
+	}
+	if len(key) == 0 {
+		address := x.clientKey().As16()
+		x.scratch = append(x.scratch[:0], address[:]...)
+		key = x.scratch
+	}
+	return mix(xxhash.Sum64(key))
+}
+
+// hashOn is what a pool with balance = "hash" looks at.
+type hashOn struct {
+	kind hashKind
+	name string // of a header, in lower case, or of a cookie
+}
+
+type hashKind uint8
+
+const (
+	hashNothing hashKind = iota // another policy
+	hashClient
+	hashAddress
+	hashHeader
+	hashCookie
+	hashPath
+)
+
+func newHashOn(u *config.Upstream) hashOn {
+	if u.Balance != "hash" {
+		return hashOn{}
+	}
+	kind, name, _ := strings.Cut(u.HashOn, ":")
+	switch kind {
+	case "ip":
+		return hashOn{kind: hashAddress}
+	case "header":
+		return hashOn{hashHeader, strings.ToLower(name)}
+	case "cookie":
+		return hashOn{hashCookie, name}
+	case "path":
+		return hashOn{kind: hashPath}
+	}
+	return hashOn{kind: hashClient}
 }
 
 // mix is the finalizer of SplitMix64: it makes the high bits, which choose the part, depend on all.

@@ -111,7 +111,7 @@ func (e *Engine) load() error {
 		return faults
 	}
 	e.limiter = newLimiter(file.Limits.Capacity, e.started)
-	snap, faults := compile(file, faults, origin{limiter: e.limiter, log: e.log}, e.started)
+	snap, faults := compile(file, faults, origin{limiter: e.limiter, log: e.log, epoch: e.started}, e.started)
 	if err := faults.Err(); err != nil {
 		return err
 	}
@@ -242,7 +242,7 @@ func (e *Engine) reload() error {
 	if file == nil {
 		return faults
 	}
-	snap, faults := compile(file, faults, origin{last, e.limiter, e.log}, time.Now())
+	snap, faults := compile(file, faults, origin{last, e.limiter, e.log, e.started}, time.Now())
 	if err := faults.Err(); err != nil {
 		return err
 	}

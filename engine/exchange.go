@@ -47,6 +47,10 @@ type exchange struct {
 	variant   string // the destination that a split or switch chose; empty when there was no choice
 	pool      *pool
 	target    *upstream.Target
+	pass      upstream.Pass // to the target
+	retrying  bool          // the next pass is a retry's
+	reopens   time.Duration // when a breaker lets somebody through, if all are open
+	cutShort  bool          // the target did not finish its answer
 	attempts  int
 	fault     *Fault // what the gateway answered itself, if it did
 	status    int
@@ -182,8 +186,8 @@ func (x *exchange) wanted() error {
 }
 
 // hold makes c the connection of the current attempt.
-func (x *exchange) hold(t *upstream.Target, c *upstream.Conn) {
-	x.target, x.upstream = t, c
+func (x *exchange) hold(c *upstream.Conn) {
+	x.upstream = c
 	x.conn.leased.Store(c)
 }
 
@@ -218,6 +222,7 @@ func (x *exchange) reset() {
 	x.method, x.host, x.query, x.upgrade = nil, nil, nil, nil
 	x.client, x.trusted, x.keepAlive, x.proceed, x.inlined = netip.Addr{}, false, false, false, false
 	x.variant, x.attempts, x.status = "", 0, 0
+	x.retrying, x.reopens, x.cutShort = false, 0, false
 	x.deadline = time.Time{}
 	x.principal, x.presented = nil, 0
 	x.patience.reset()
@@ -247,6 +252,7 @@ func (e *Engine) acquireExchange(c *conn) *exchange {
 func (e *Engine) releaseExchange(x *exchange) {
 	x.stopPump()
 	x.drop(false)
+	x.conclude(x.outcome())
 	x.reset()
 	e.exchanges.free.Put(x)
 }

@@ -305,11 +305,7 @@ func (o *offline) noteUpstreams(ways []outcome) *destination {
 }
 
 func (o *offline) noteForwarded() *Fault {
-	target, err := o.x.pool.Pick(nil)
-	if err != nil {
-		return o.engine.faults.ofUpstream(err)
-	}
-	o.x.target = target
+	o.x.target = o.x.pool.Targets()[0]
 	head := strings.TrimSuffix(string(o.x.appendHead(nil)), "\r\n\r\n")
 	o.explanation.Forwarded = strings.Split(head, "\r\n")
 	o.noteWithheld()

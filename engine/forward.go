@@ -21,29 +21,102 @@ func (e *Engine) forward(x *exchange, ctx *fasthttp.RequestCtx) *Fault {
 	if err := x.inline(); err != nil {
 		return e.faults.badRequest
 	}
-	var previous *upstream.Target
-	for {
+	choice := upstream.Choice{Key: x.hashKey()}
+	for raced := false; ; {
 		x.attempts++
-		target, err := x.pool.Pick(previous)
-		if err == nil {
-			err = e.attempt(x, ctx, target)
+		choice.Now, choice.Random = time.Since(e.started), e.random()
+		pass, wait, err := x.pool.Admit(choice)
+		x.admitted(pass)
+		if err != nil {
+			x.reopens = wait
+			return e.faults.ofUpstream(err)
 		}
-		if err == nil {
+		x.target = pass.Target()
+		if err = e.attempt(x, ctx, x.target); err == nil {
 			return nil
 		}
-		slowClient := isTimeout(err) && x.pump != nil && x.pump.awaiting.Load()
-		x.stopPump()
-		x.drop(false)
-		fault := e.faultOf(x, err)
-		if slowClient {
-			fault = e.faults.timeout
+		again := !raced && x.racedClose(err)
+		fault := e.failed(x, err)
+		switch {
+		case again:
+			raced = true
+			x.attempts--
+			x.conclude(upstream.Abandoned)
+			continue
+		case fault.Blame == BlameUpstream:
+			x.conclude(upstream.Failed)
+		default:
+			x.conclude(upstream.Abandoned)
 		}
-		e.logFailure(x, target, fault, err)
-		if !fault.Retry || x.attempts >= x.pool.attempts || !x.repeatable(err) {
+		e.logFailure(x, x.target, fault, err)
+		if !fault.Retry || x.attempts >= x.pool.attempts || !x.repeatable(err) || !x.pool.Retry() {
 			return fault
 		}
-		previous = target
+		x.retrying = true
+		if !x.backOff(choice.Avoid == x.target || x.attempts > 1) {
+			return e.faults.clientGone
+		}
+		choice.Avoid = x.target
 	}
+}
+
+// failed ends an attempt that failed, and finds what it means for the client.
+func (e *Engine) failed(x *exchange, err error) *Fault {
+	slowClient := isTimeout(err) && x.pump != nil && x.pump.awaiting.Load()
+	x.stopPump()
+	x.drop(false)
+	if slowClient {
+		return e.faults.timeout
+	}
+	return e.faultOf(x, err)
+}
+
+// admitted takes note of the pass that the exchange now holds, or that it got none.
+func (x *exchange) admitted(pass upstream.Pass) {
+	x.pass = pass
+	if x.retrying {
+		x.pool.Retried(&x.pass)
+		x.retrying = false
+	}
+}
+
+// conclude ends the exchange's work for its target, if that has not been done.
+func (x *exchange) conclude(o upstream.Outcome) {
+	if x.pass.Target() != nil {
+		x.pool.Leave(&x.pass, o, time.Since(x.conn.engine.started))
+	}
+}
+
+// outcome is how an exchange ended for its target that was answered by it.
+func (x *exchange) outcome() upstream.Outcome {
+	if x.status >= 500 || x.cutShort {
+		return upstream.Failed
+	}
+	return upstream.Succeeded
+}
+
+// racedClose says whether an idle connection was closed by its target just when we took it: no failure of
+// anybody's, and nothing of the request was looked at (RFC 9112 section 9.3.1).
+func (x *exchange) racedClose(err error) bool {
+	var e *upstream.Error
+	return errors.As(err, &e) && !e.Answered && !e.Timeout() && e.Phase != upstream.PhaseConnect &&
+		x.upstream != nil && x.upstream.Reused() && x.repeatable(err)
+}
+
+// Backing off spreads the retries of requests that failed together.
+const (
+	shortBackOff = 25 * time.Millisecond
+	longBackOff  = 250 * time.Millisecond
+)
+
+// backOff waits a little at random before a target is tried that failed before, the longer the more often. It
+// is false if the client left meanwhile.
+func (x *exchange) backOff(needed bool) bool {
+	if !needed {
+		return true
+	}
+	most := min(shortBackOff<<x.attempts, longBackOff)
+	return x.sleep(time.Duration(x.conn.engine.random() % uint64(most)))
 }
 
 // inline takes the request's body along with its head when all of it has arrived and it is small:
@@ -71,7 +144,7 @@ func (e *Engine) attempt(x *exchange, ctx *fasthttp.RequestCtx, target *upstream
 	if err != nil {
 		return err
 	}
-	x.hold(target, c)
+	x.hold(c)
 	if x.conn.gone.Load() {
 		return net.ErrClosed // whoever cuts exchanges may have come before there was one to cut
 	}

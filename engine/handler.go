@@ -9,6 +9,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"github.com/sluice-gateway/sluice/engine/upstream"
 	"github.com/sluice-gateway/sluice/engine/wire"
 	"github.com/sluice-gateway/sluice/router"
 )
@@ -84,6 +85,7 @@ func (e *Engine) recovered(x *exchange, ctx *fasthttp.RequestCtx) {
 	x.metering.reset() // it may be half done
 	x.stopPump()
 	x.drop(false)
+	x.conclude(upstream.Abandoned)
 	x.answer(ctx, e.faults.internal)
 	ctx.Response.SetConnectionClose()
 	x.conn.mustLinger = true
@@ -123,7 +125,9 @@ func (x *exchange) answer(ctx *fasthttp.RequestCtx, f *Fault) {
 	case 429:
 		head = x.appendRetryAfter(head)
 	case 503:
-		head = append(head, "Retry-After: 1\r\n"...)
+		head = append(head, "Retry-After: "...)
+		head = strconv.AppendInt(head, max(wholeSeconds(x.reopens), 1), 10)
+		head = append(head, "\r\n"...)
 	}
 	head = x.appendQuota(head, true)
 	head = x.appendRequestID(head)

@@ -14,7 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
+
 	"github.com/sluice-gateway/sluice/engine/telemetry"
+	"github.com/sluice-gateway/sluice/engine/wire"
 	"github.com/sluice-gateway/sluice/limiter"
 )
 
@@ -251,6 +254,38 @@ func expectBuckets(t *testing.T, target, rule string, first, second []string, sh
 		want = 429
 	}
 	client.ask(t, second[0], second[1:]...).expect(t, want)
+}
+
+// Values that anybody can make to collide under XXH64, whatever its seed, do not share a bucket, wherever
+// they come from.
+func TestBucketsOfCollidingValues(t *testing.T) {
+	const victim, partner = "wqs8g57k-0sw12ro", "\x97dr\xa0i\x80\xbf\x8b-0sw\xe0}\xff\x85" // hosts have no capitals
+	if xxhash.Sum64String(victim) != xxhash.Sum64String(partner) {
+		t.Fatal("the test proves nothing: the two do not collide")
+	}
+	target := rawServer(t, smallAnswer)
+	expectBuckets(t, target, `key = ["header:X-Tenant"]`, []string{"GET /", "X-Tenant: " + victim}, []string{"GET /", "X-Tenant: " + partner}, false)
+	g := startLimited(t, "", limitedRoutes(target, limitTable("one", `rate = "1/d"`), "one"))
+	source := func(kind keyKind, value string) keySource {
+		switch kind {
+		case keyClient:
+			return keySource{client: value}
+		case keyHost:
+			return keySource{host: []byte(value)}
+		case keyMethod:
+			return keySource{method: []byte(value)}
+		case keyHeader:
+			return keySource{fields: []wire.Field{{Name: []byte("n"), Value: []byte(value)}}}
+		}
+		return keySource{claims: map[string]string{"n": value}}
+	}
+	for _, part := range []keyPart{{kind: keyClient}, {kind: keyHost}, {kind: keyMethod}, {keyHeader, "n"}, {keyClaim, "n"}} {
+		m := &meter{rule: g.snapshot.Load().meters["one"].rule, parts: []keyPart{part}}
+		one, two := source(part.kind, victim), source(part.kind, partner)
+		if m.bucket(g.limiter, &one) == m.bucket(g.limiter, &two) {
+			t.Errorf("%s: the two share a bucket", part)
+		}
+	}
 }
 
 // Who is not trusted cannot choose his bucket, nor empty that of another.

@@ -49,6 +49,7 @@ func (x *exchange) startPump() error {
 		chunked: x.framing.Kind == wire.Chunked, buffer: x.conn.engine.buffers.acquire(),
 	}
 	x.pump = p
+	x.held(false)
 	go p.run()
 	return nil
 }

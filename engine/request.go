@@ -214,7 +214,7 @@ func (x *exchange) passes(name []byte) bool {
 	if x.route.requestDrop != nil && x.route.requestDrop.class(name) != headerPlain {
 		return false
 	}
-	return !x.route.carriesCredential(name) && !namedInConnection(x.fields, name)
+	return !x.route.carriesCredential(name, x.principal) && !namedInConnection(x.fields, name)
 }
 
 // namedInConnection says whether a Connection field makes name a matter of one hop (RFC 9110

@@ -299,6 +299,7 @@ func (x *exchange) logCut(err error) {
 	if x.conn.gone.Load() {
 		return
 	}
+	x.cutShort = true
 	x.conn.engine.log.Warn().Err(err).Str("request_id", string(x.requestID)).Str("route", x.route.name).
 		Str("upstream", x.pool.Name()).Str("target", x.target.Address()).Msg("response cut short")
 }

@@ -99,6 +99,7 @@ type pool struct {
 	*upstream.Pool
 	host     string // Host sent to the targets; empty: the client's
 	attempts int    // tries in all
+	hashOn   hashOn
 	source   poolSource
 }
 

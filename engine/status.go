@@ -57,11 +57,14 @@ type UpstreamStatus struct {
 
 // TargetStatus is a target and its connections.
 type TargetStatus struct {
-	Address     string `json:"address"`
-	TLS         bool   `json:"tls"`
-	Weight      int    `json:"weight"`
-	Connections int    `json:"connections"`
-	Idle        int    `json:"idle"`
+	Address     string  `json:"address"`
+	TLS         bool    `json:"tls"`
+	Weight      int     `json:"weight"`
+	Connections int     `json:"connections"`
+	Idle        int     `json:"idle"`
+	InFlight    int     `json:"in_flight"`                 // requests
+	Breaker     string  `json:"breaker"`                   // closed, open or half-open
+	Reopens     float64 `json:"reopens_seconds,omitempty"` // until an open breaker lets somebody through
 }
 
 // counters is what the engine counts, for its status.
@@ -108,7 +111,7 @@ func (e *Engine) Status(now time.Time) Status {
 	s := Status{
 		Version: e.options.Version, State: state, Started: e.started, Uptime: now.Sub(e.started).Seconds(),
 		Connections: e.conns.count(), Responses: map[string]uint64{}, Config: e.configStatus(snap),
-		Routes: routeStatuses(snap.file), Upstreams: snap.upstreamStatuses(), Limits: e.Limits(),
+		Routes: routeStatuses(snap.file), Upstreams: snap.upstreamStatuses(now.Sub(e.started)), Limits: e.Limits(),
 	}
 	s.Auth, s.Revocations = snap.methodStates(now), e.revocations.list.Len()
 	for class := range e.counters.classes {
@@ -140,15 +143,16 @@ func routeStatuses(f *config.File) []RouteStatus {
 	return routes
 }
 
-func (s *snapshot) upstreamStatuses() []UpstreamStatus {
+func (s *snapshot) upstreamStatuses(now time.Duration) []UpstreamStatus {
 	all := []UpstreamStatus{}
 	for name, p := range s.sortedPools() {
 		u := UpstreamStatus{Name: name}
 		for i, t := range p.Targets() {
 			open, idle := t.Connections()
+			state, left := t.Breaker(now)
 			u.Targets = append(u.Targets, TargetStatus{
 				Address: t.Address(), TLS: t.TLS(), Weight: s.file.Upstream[name].Targets[i].Weight,
-				Connections: open, Idle: idle,
+				Connections: open, Idle: idle, InFlight: t.InFlight(), Breaker: state.String(), Reopens: left.Seconds(),
 			})
 		}
 		all = append(all, u)

@@ -17,19 +17,30 @@ type turns struct{ waiting atomic.Int64 }
 // awaitTurn waits for the request's turn, or until its client leaves. A request that does not stay gives
 // back what it took.
 func (x *exchange) awaitTurn(turn time.Duration) *Fault {
-	e, c := x.conn.engine, x.conn
+	e := x.conn.engine
 	defer e.turns.waiting.Add(-1)
 	if e.turns.waiting.Add(1) > maxWaiting {
 		e.limiter.GiveBack(time.Since(e.started), x.metering.verdicts)
 		return e.faults.queueFull
 	}
+	if x.sleep(turn) {
+		x.metering.delayed = true
+		return nil
+	}
+	e.limiter.GiveBack(time.Since(e.started), x.metering.verdicts)
+	return e.faults.clientGone
+}
+
+// sleep waits for a time, and is false if the client left before it was over.
+func (x *exchange) sleep(d time.Duration) bool {
+	c := x.conn
 	if c.wake == nil {
 		c.wake = make(chan struct{}, 1)
 	}
 	if x.timer == nil {
-		x.timer = time.NewTimer(turn)
+		x.timer = time.NewTimer(d)
 	} else {
-		x.timer.Reset(turn)
+		x.timer.Reset(d)
 	}
 	c.queued.Store(true)
 	defer c.queued.Store(false)
@@ -38,15 +49,11 @@ func (x *exchange) awaitTurn(turn time.Duration) *Fault {
 	}
 	select {
 	case <-x.timer.C:
-		if !c.gone.Load() {
-			x.metering.delayed = true
-			return nil
-		}
+		return !c.gone.Load()
 	case <-c.wake:
 		x.timer.Stop()
+		return false
 	}
-	e.limiter.GiveBack(time.Since(e.started), x.metering.verdicts)
-	return e.faults.clientGone
 }
 
 // rouse ends the wait of a request whose client has gone. It may be called from any goroutine, under the

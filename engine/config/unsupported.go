@@ -25,13 +25,9 @@ func notYet() []later {
 		{key: "cluster", when: always},
 		{key: "limit.*.scope", when: not("local")},
 		{key: "limit.*.on_store_error", when: not("local")},
-		{key: "upstream.*.balance", when: not("round_robin"), absent: withRoundRobin},
-		{key: "upstream.*.hash_on", when: always},
 		{key: "upstream.*.protocol", when: not("http1")},
 		{key: "upstream.*.pipeline", when: not(int64(0))},
-		{key: "upstream.*.retry.budget", when: always},
 		{key: "upstream.*.health", when: always},
-		{key: "upstream.*.breaker", when: always, absent: withoutBreaker},
 		{key: "route.*.cors", when: always},
 		{key: "route.*.compress", when: is(true)},
 	}
@@ -88,15 +84,3 @@ func withoutHTTP2(f *File) {
 }
 
 func withoutAccessLog(f *File) { f.Log.Access = "off" }
-
-func withRoundRobin(f *File) {
-	for _, u := range f.Upstream {
-		u.Balance = "round_robin"
-	}
-}
-
-func withoutBreaker(f *File) {
-	for _, u := range f.Upstream {
-		u.Breaker = nil
-	}
-}

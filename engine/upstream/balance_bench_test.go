@@ -25,7 +25,7 @@ func crowded(b testing.TB, p Policy, targets int, weighted bool) *table {
 	return tb
 }
 
-func BenchmarkPickPolicy(b *testing.B) {
+func BenchmarkPick(b *testing.B) {
 	for _, p := range policies() {
 		for _, targets := range []int{2, 16, 256} {
 			b.Run(fmt.Sprintf("%s/%d", p, targets), func(b *testing.B) {

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"fmt"
 	"math/bits"
 	"sync/atomic"
 	"time"
@@ -86,4 +87,51 @@ func (o *order) at(turn uint64) int {
 		}
 	}
 	return low
+}
+
+// maxSchedule bounds the precomputed order of a weighted pool.
+const maxSchedule = 1 << 12
+
+// smoothRound spreads weights over one round so that a heavy target's turns are apart (the smooth
+// weighted round-robin of nginx), divided by their common divisor.
+func smoothRound(weights []int) ([]uint16, error) {
+	total, divisor := 0, 0
+	for _, w := range weights {
+		if w < 0 {
+			return nil, fmt.Errorf("weight %d is negative", w)
+		}
+		total += w
+		divisor = gcd(divisor, w)
+	}
+	if total == 0 {
+		return nil, nil
+	}
+	length := total / divisor
+	if length > maxSchedule {
+		return nil, fmt.Errorf("weights add up to %d shares, more than %d", length, maxSchedule)
+	}
+	round := make([]uint16, 0, length)
+	current := make([]int, len(weights))
+	for range length {
+		best := -1
+		for i, w := range weights {
+			if w == 0 {
+				continue
+			}
+			current[i] += w / divisor
+			if best < 0 || current[i] > current[best] {
+				best = i
+			}
+		}
+		current[best] -= length
+		round = append(round, uint16(best)) // #nosec G115 -- a pool has far fewer targets
+	}
+	return round, nil
+}
+
+func gcd(a, b int) int {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
 }

@@ -9,7 +9,6 @@ package upstream
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -33,25 +32,29 @@ type TargetConfig struct {
 type Config struct {
 	Name     string
 	Targets  []TargetConfig
-	MaxIdle  int           // most idle connections kept to each target
-	Resolve  time.Duration // how often names are looked up again; 0 never
+	Balance  Policy
+	Breaker  *BreakerConfig // of each target; nil: none
+	Budget   float64        // retries at once, as a share of the requests in progress; at least minRetries
+	MaxIdle  int            // most idle connections kept to each target
+	Resolve  time.Duration  // how often names are looked up again; 0 never
 	Timeouts Timeouts
 	TLS      *tls.Config // for targets with TLS; an empty ServerName means the target's host
+
+	// Epoch is when the now of all methods is zero.
+	Epoch time.Time
+	// Changed is told that a target's breaker changed, by the request that made it, and must not block. nil:
+	// nobody is.
+	Changed func(target string, from, to BreakerState)
 }
 
-// ErrNoTarget says that no target of the pool may take a request.
-var ErrNoTarget = errors.New("upstream: no target may take a request")
-
-// maxSchedule bounds the precomputed order of a weighted pool.
-const maxSchedule = 1 << 12
-
 // Pool is an upstream's targets and the state that outlives a reload: idle connections, resolved
-// names, the place in the round. It is safe for concurrent use.
+// names, breakers, requests in progress. It is safe for concurrent use.
 type Pool struct {
 	config   Config
 	targets  []*Target
-	schedule []uint16 // indices into targets: one whole round, heavier targets spread evenly
-	turn     atomic.Uint32
+	balancer balancer
+	inFlight atomic.Int64 // requests
+	retries  atomic.Int64 // those of them that are not the first try
 }
 
 // New builds a pool. It opens no connection and starts no goroutine.
@@ -60,20 +63,20 @@ func New(c Config) (*Pool, error) {
 		return nil, fmt.Errorf("cannot build upstream %q: no targets", c.Name)
 	}
 	p := &Pool{config: c}
-	weights := make([]int, len(c.Targets))
+	var seats []*seat
 	for i, tc := range c.Targets {
 		t, err := newTarget(c, tc)
 		if err != nil {
 			return nil, fmt.Errorf("cannot build upstream %q: %w", c.Name, err)
 		}
+		t.index = i
 		p.targets = append(p.targets, t)
-		weights[i] = tc.Weight
+		seats = append(seats, &t.seat)
 	}
-	schedule, err := smoothRound(weights)
-	if err != nil {
+	var err error
+	if p.balancer, err = newBalancer(c.Balance, seats, &p.inFlight); err != nil {
 		return nil, fmt.Errorf("cannot build upstream %q: %w", c.Name, err)
 	}
-	p.schedule = schedule
 	return p, nil
 }
 
@@ -85,26 +88,6 @@ func (p *Pool) Timeouts() Timeouts { return p.config.Timeouts }
 
 // Targets lists the pool's targets in the order of the configuration. The slice is not to be changed.
 func (p *Pool) Targets() []*Target { return p.targets }
-
-// Pick chooses a target in weighted round-robin order. A second choice for the same request names the
-// target to avoid: it takes the next other one, if there is one, and costs nobody a turn, for otherwise
-// a target that fails would be the first choice of every request. A nil avoid avoids none.
-func (p *Pool) Pick(avoid *Target) (*Target, error) {
-	n := uint32(len(p.schedule)) // #nosec G115 -- at most maxSchedule
-	if n == 0 {
-		return nil, ErrNoTarget
-	}
-	if avoid == nil {
-		return p.targets[p.schedule[(p.turn.Add(1)-1)%n]], nil
-	}
-	start := p.turn.Load()
-	for i := range n {
-		if t := p.targets[p.schedule[(start+i)%n]]; t != avoid {
-			return t, nil
-		}
-	}
-	return avoid, nil
-}
 
 // Refresh looks up again the names that are due at now. It blocks for the lookups; a failed one
 // keeps the last good addresses.
@@ -121,48 +104,4 @@ func (p *Pool) CloseIdle() {
 		t.retired.Store(true)
 		t.client.CloseIdleConnections()
 	}
-}
-
-// smoothRound spreads weights over one round so that a heavy target's turns are apart (the smooth
-// weighted round-robin of nginx), divided by their common divisor.
-func smoothRound(weights []int) ([]uint16, error) {
-	total, divisor := 0, 0
-	for _, w := range weights {
-		if w < 0 {
-			return nil, fmt.Errorf("weight %d is negative", w)
-		}
-		total += w
-		divisor = gcd(divisor, w)
-	}
-	if total == 0 {
-		return nil, nil
-	}
-	length := total / divisor
-	if length > maxSchedule {
-		return nil, fmt.Errorf("weights add up to %d shares, more than %d", length, maxSchedule)
-	}
-	round := make([]uint16, 0, length)
-	current := make([]int, len(weights))
-	for range length {
-		best := -1
-		for i, w := range weights {
-			if w == 0 {
-				continue
-			}
-			current[i] += w / divisor
-			if best < 0 || current[i] > current[best] {
-				best = i
-			}
-		}
-		current[best] -= length
-		round = append(round, uint16(best)) // #nosec G115 -- a pool has far fewer targets
-	}
-	return round, nil
-}
-
-func gcd(a, b int) int {
-	for b != 0 {
-		a, b = b, a%b
-	}
-	return a
 }

@@ -1,14 +1,17 @@
 package upstream
 
 import (
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
 
 func poolOf(t testing.TB, weights ...int) *Pool {
 	t.Helper()
-	c := Config{Name: "test"}
+	c := Config{Name: "test", Balance: RoundRobin}
 	for range weights {
 		c.Targets = append(c.Targets, TargetConfig{Address: "127.0.0.1:1"})
 	}
@@ -76,44 +79,143 @@ func TestRoundRefuses(t *testing.T) {
 	}
 }
 
-func TestPick(t *testing.T) {
+// admit lets one request in.
+func admit(t testing.TB, p *Pool, c Choice) Pass {
+	t.Helper()
+	pass, _, err := p.Admit(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pass
+}
+
+func TestAdmit(t *testing.T) {
 	p := poolOf(t, 1, 2, 0)
 	counts := map[*Target]int{}
 	for range 300 {
-		target, err := p.Pick(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		counts[target]++
+		pass := admit(t, p, Choice{})
+		counts[pass.Target()]++
+		p.Leave(&pass, Succeeded, 0)
 	}
 	if counts[p.targets[0]] != 100 || counts[p.targets[1]] != 200 {
 		t.Errorf("weights 1 and 2 share 300 requests as %d and %d", counts[p.targets[0]], counts[p.targets[1]])
 	}
 	for range 10 {
-		if target, _ := p.Pick(p.targets[1]); target == p.targets[1] {
-			t.Error("the target to avoid was picked, with another one there")
+		if pass := admit(t, p, Choice{Avoid: p.targets[1]}); pass.Target() == p.targets[1] {
+			t.Error("the target to avoid was chosen, with another one there")
 		}
 	}
 	alone := poolOf(t, 1)
-	if target, err := alone.Pick(alone.targets[0]); err != nil || target != alone.targets[0] {
+	if pass := admit(t, alone, Choice{Avoid: alone.targets[0]}); pass.Target() != alone.targets[0] {
 		t.Error("the only target is better than none")
 	}
-	if _, err := poolOf(t, 0).Pick(nil); err != ErrNoTarget {
+	if _, _, err := poolOf(t, 0).Admit(Choice{}); err != ErrNoTarget {
 		t.Errorf("a drained pool gives %v", err)
 	}
 }
 
-func TestPickDoesNotAllocate(t *testing.T) {
+// A pass is counted from Admit to Leave, once.
+func TestPass(t *testing.T) {
+	p := poolOf(t, 1)
+	a, b := admit(t, p, Choice{}), admit(t, p, Choice{})
+	if n := p.targets[0].InFlight(); n != 2 {
+		t.Errorf("%d in flight, not 2", n)
+	}
+	p.Leave(&a, Succeeded, 0)
+	p.Leave(&a, Succeeded, 0)
+	p.Leave(&b, Failed, 0)
+	var none Pass
+	p.Leave(&none, Failed, 0)
+	none.Report(Failed, 0)
+	if n := p.targets[0].InFlight(); n != 0 || p.inFlight.Load() != 0 {
+		t.Errorf("%d and %d in flight after all have left", n, p.inFlight.Load())
+	}
+}
+
+// With all breakers open nobody is let in, and the first to let somebody in says when.
+func TestAdmitOpen(t *testing.T) {
+	var changes []string
+	p, err := New(Config{
+		Name: "u", Balance: RoundRobin, Targets: []TargetConfig{{Address: "127.0.0.1:1", Weight: 1}, {Address: "127.0.0.1:2", Weight: 1}},
+		Breaker: &BreakerConfig{FailureRatio: 0.5, MinRequests: 2, Window: time.Second, OpenFor: 5 * time.Second, Probes: 1},
+		Epoch:   time.Now(),
+		Changed: func(target string, _, to BreakerState) { changes = append(changes, target+" "+to.String()) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Duration(0)
+	for range 4 {
+		now += 10 * time.Millisecond
+		pass := admit(t, p, Choice{Now: now})
+		p.Leave(&pass, Failed, now)
+	}
+	if _, wait, err := p.Admit(Choice{Now: now}); err != ErrOpen || wait <= 4*time.Second || wait > 5*time.Second {
+		t.Errorf("wait %v, %v", wait, err)
+	}
+	now += 5 * time.Second
+	pass := admit(t, p, Choice{Now: now})
+	p.Leave(&pass, Succeeded, now)
+	var states []string
+	for _, c := range changes {
+		_, state, _ := strings.Cut(c, " ")
+		states = append(states, state)
+	}
+	if !slices.Equal(states, []string{"open", "open", "half-open", "closed"}) {
+		t.Errorf("changes %q", changes)
+	}
+}
+
+// Retries are a share of the requests in flight, and a few in any case.
+func TestRetryBudget(t *testing.T) {
+	p := poolOf(t, 1)
+	p.config.Budget = 0.2
+	count := func() (n int) {
+		for p.Retry() {
+			n++
+		}
+		for range n {
+			p.Retried(&Pass{})
+		}
+		return n
+	}
+	if n := count(); n != minRetries {
+		t.Errorf("%d retries at rest, not %d", n, minRetries)
+	}
+	var passes []Pass
+	for range 50 {
+		passes = append(passes, admit(t, p, Choice{}))
+	}
+	if n := count(); n != 10 {
+		t.Errorf("%d retries with 50 requests in flight, not 10", n)
+	}
+	if !p.Retry() {
+		t.Fatal("no retry")
+	}
+	p.Retried(&passes[0])
+	for i := range passes {
+		p.Leave(&passes[i], Succeeded, 0)
+	}
+	if n := p.retries.Load(); n != 0 {
+		t.Errorf("%d retries after all have left", n)
+	}
+}
+
+func TestAdmitDoesNotAllocate(t *testing.T) {
 	p := poolOf(t, 3, 1)
-	if n := testing.AllocsPerRun(100, func() { _, _ = p.Pick(nil) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() {
+		pass, _, _ := p.Admit(Choice{})
+		p.Leave(&pass, Succeeded, 0)
+	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
 
-func BenchmarkPick(b *testing.B) {
+func BenchmarkAdmit(b *testing.B) {
 	p := poolOf(b, 3, 2, 1)
 	b.ReportAllocs()
 	for b.Loop() {
-		_, _ = p.Pick(nil)
+		pass, _, _ := p.Admit(Choice{})
+		p.Leave(&pass, Succeeded, 0)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/valyala/fasthttp"
 )
 
@@ -18,6 +19,8 @@ const idleConnection = 30 * time.Second
 
 // Target is one server of an upstream. It is safe for concurrent use.
 type Target struct {
+	seat
+	index   int // in its pool
 	address string
 	tls     *tls.Config // nil: plain
 	client  *fasthttp.HostClient
@@ -35,6 +38,7 @@ func newTarget(c Config, tc TargetConfig) (*Target, error) {
 		return nil, fmt.Errorf("target %q: %w", tc.Address, err)
 	}
 	t := &Target{
+		seat:    seat{weight: int64(tc.Weight), id: xxhash.Sum64String(tc.Address)},
 		address: tc.Address,
 		names:   newNames(tc.Address, c.Resolve),
 		maxIdle: c.MaxIdle,
@@ -59,9 +63,30 @@ func newTarget(c Config, tc TargetConfig) (*Target, error) {
 			return t.dial(timeout)
 		},
 	}
+	if c.Breaker != nil {
+		t.breaker = NewBreaker(*c.Breaker, func(from, to BreakerState) { t.changed(&c, from, to) })
+	}
 	t.conns = lend(t.client.AcquireConn, t.client.ReleaseConn, t.client.CloseConn)
 	return t, nil
 }
+
+// changed is told of its breaker's changes. A target that is trusted again is warmed up.
+func (t *Target) changed(c *Config, from, to BreakerState) {
+	if to == BreakerClosed {
+		t.restart(time.Since(c.Epoch))
+	}
+	if c.Changed != nil {
+		c.Changed(t.address, from, to)
+	}
+}
+
+// Breaker tells how the target's breaker stands at now, and how long it stays open.
+func (t *Target) Breaker(now time.Duration) (s BreakerState, left time.Duration) {
+	return t.breaker.State(now)
+}
+
+// InFlight is how many requests the target is working on for us.
+func (t *Target) InFlight() int { return int(t.load()) } // #nosec G115 -- far below 2^63
 
 // Address is the target's host:port as configured.
 func (t *Target) Address() string { return t.address }
