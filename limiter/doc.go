@@ -29,6 +29,17 @@
 // A refused request takes nothing: who keeps calling while he is refused is admitted as early as one who
 // waits. A request that several rules must admit takes from all or from none.
 //
+// # The table
+//
+// All buckets are in one table, which is taken at the start, never grows and holds no pointers. It has rows
+// of eight slots; the key's hash names two of the rows, and the bucket is in either. A slot is 16 bytes: a
+// tag, which says whose it is (a rule and a hash, not the key itself), and a word, which is the bucket.
+//
+// A decision on a bucket that is there loads its word, reckons, and puts the new one in its place by a
+// compare-and-swap, again if somebody else was faster. A word also says under which version of its rule it
+// was written, so that a rule can change under its buckets. How a new bucket gets its slot without a lock,
+// and never two slots, is told at the type table.
+//
 // # When there is no room
 //
 // A bucket with nothing taken from it carries no information, so its place is free without a sweep. When

@@ -17,12 +17,12 @@ func (l *Limiter) Inspect(r *Rule, k Key, now time.Duration) (states []State) {
 	at := clamp(now)
 	for _, t := range r.plans() {
 		place := l.table.place(t.plan, k)
-		s, _ := place.find()
+		s, tag := place.find()
 		if s == nil {
 			continue
 		}
 		word := s.word.Load()
-		if word == owned {
+		if word == owned || s.tag.Load() != tag {
 			continue
 		}
 		value, policy := t.plan.read(word, at)

@@ -162,10 +162,11 @@ func (s *slot) renew(plans *plans, now int64) {
 		}
 		p := plans.get(tag)
 		if p == nil {
-			if s.word.CompareAndSwap(word, owned) {
-				s.tag.Store(tag &^ stateMask &^ nameMask)
-				s.word.Store(0)
+			if !s.own(tag, word) {
+				continue
 			}
+			s.tag.Store(tag &^ stateMask &^ nameMask)
+			s.word.Store(0)
 			return
 		}
 		value, policy := p.read(word, now)

@@ -32,7 +32,7 @@ func newScale(n int64, per time.Duration, size int64) scale {
 	for token > 1 && !slower(token, uint64(n), maxPace*uint64(per)) {
 		token /= 2
 	}
-	// token*n may not fit 64 bits, but reduced it does: it is at most maxPace*per by now.
+	// token*n fits 64 bits: it is at most maxPace*per by now.
 	common = gcd(token*uint64(n), uint64(per))
 	return scale{mul: token * uint64(n) / common, div: uint64(per) / common, token: int64(token)}
 }

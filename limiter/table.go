@@ -196,11 +196,7 @@ func (t *table) classify(s *slot, now int64) (candidate, slotKind) {
 // with the slot or the key; then all is to be tried anew.
 func (t *table) claim(at *place, c candidate, word uint64, patient bool) (tag uint64, ok bool) {
 	s := c.slot
-	if !s.word.CompareAndSwap(c.word, owned) {
-		return 0, false
-	}
-	if s.tag.Load() != c.tag {
-		s.word.Store(c.word)
+	if !s.own(c.tag, c.word) {
 		return 0, false
 	}
 	if c.evicts {
@@ -222,8 +218,22 @@ func (t *table) claim(at *place, c candidate, word uint64, patient bool) (tag ui
 	return live, true
 }
 
+// own takes a slot into our hands if it still is as it was seen. Its word alone does not tell: another
+// bucket's may be the same.
+func (s *slot) own(tag, word uint64) bool {
+	if !s.word.CompareAndSwap(word, owned) {
+		return false
+	}
+	if s.tag.Load() != tag {
+		s.word.Store(word)
+		return false
+	}
+	return true
+}
+
 // alone makes sure that no other slot of the place has its key, or says that this one must yield. Who is
-// not patient any more kills even those before him.
+// not patient any more kills even those before him. A live one wins even while its word is owned: whoever
+// owns it may have mistaken it for another, and give it back.
 func (at *place) alone(mine *slot, patient bool) bool {
 	before := true
 	for _, r := range at.rows {
@@ -234,7 +244,7 @@ func (at *place) alone(mine *slot, patient bool) bool {
 				continue
 			}
 			for tag := s.tag.Load(); tag&nameMask == at.name; tag = s.tag.Load() {
-				if tag&stateMask == stateEmpty || tag&stateMask == stateLive && s.word.Load() == owned {
+				if tag&stateMask == stateEmpty {
 					break
 				}
 				if tag&stateMask == stateLive || before && patient {

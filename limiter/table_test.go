@@ -43,6 +43,48 @@ func TestClaimOfSlotThatChangedHands(t *testing.T) {
 	}
 }
 
+// A bucket that somebody has in hand by mistake, and is about to give back, is not begun a second time.
+func TestClaimBesideBucketInHand(t *testing.T) {
+	for _, patient := range []bool{true, false} {
+		l, rules := newWithRules(t, 10, bucket("x", 100))
+		takeOne(l, rules[0], 1, 0)
+		mine := l.table.place(rules[0].base, 1)
+		s, tag := mine.find()
+		word := s.word.Swap(owned)
+		c := l.table.candidate(&mine, 0)
+		if c.slot == nil || c.slot == s {
+			t.Fatal("there is no other slot to claim")
+		}
+		if _, ok := l.table.claim(&mine, c, 12345, patient); ok {
+			t.Errorf("patient %t: the key has two buckets", patient)
+		}
+		s.word.Store(word)
+		if now, at := mine.find(); now != s || at != tag {
+			t.Errorf("patient %t: the bucket is lost", patient)
+		}
+		checkTable(t, l)
+	}
+}
+
+// A sweep that saw the bucket of a rule that is gone leaves alone whoever came to its slot since, though
+// his word is the same.
+func TestSweepOfSlotThatChangedHands(t *testing.T) {
+	l, rules := newWithRules(t, 10, bucket("x", 100))
+	takeOne(l, rules[0], 1, 0)
+	mine := l.table.place(rules[0].base, 1)
+	s, tag := mine.find()
+	word := s.word.Load()
+	if s.own(tag+1<<versionShift, word) || s.word.Load() != word || s.tag.Load() != tag {
+		t.Error("a slot was taken from somebody who was not looked at")
+	}
+	if s.own(tag, word+1) || s.word.Load() != word {
+		t.Error("a slot was taken though its bucket had changed")
+	}
+	if !s.own(tag, word) || s.word.Load() != owned {
+		t.Error("a slot that is as it was seen cannot be taken")
+	}
+}
+
 // Of many who claim slots for one key, and have lost all patience with each other, one gets it or none.
 func TestImpatientClaims(t *testing.T) {
 	const goroutines = 8

@@ -13,7 +13,8 @@ import (
 // their way here, counts as if it came at that window's start. That holds for all that is less than a
 // minute late, and at least for one window; not for more than a quarter of the numbers. A bucket that was
 // idle for so long that its number comes round again is taken for a live one, for as long: after 2^38
-// windows for a limit below 2^23 that is counted fixed, after 2^21 for one below 2^20 that slides.
+// windows for a limit below 2^23 that is counted fixed, after 2^21 for one below 2^20 that slides, and after
+// no more than 2^13 for one of MaxSliding.
 const latest = time.Minute
 
 // number is the number of the window that now lies in, not wrapped.
