@@ -34,14 +34,14 @@ lint: vet ## vet, gofmt, go.mod
 
 unit: ## unit, property and end-to-end tests, under the race detector
 	$(GO) test -race -timeout 12m $(PACKAGES)
-	$(GO) test -run 'Alloc|Memory' -timeout 5m $(PACKAGES)
+	$(GO) test -run 'Alloc|Memory|Flood' -timeout 5m $(PACKAGES)
 
-versus: ## the rivals' module builds, and all routers find the same
+versus: ## the rivals' module builds, and all in it agree
 	cd bench/versus && $(GO) vet ./... && $(GO) test ./...
 
 bench: ## benchmarks beside the code, and routers side by side
-	$(GO) test -run '^$$' -bench . -benchmem $(PACKAGES)
-	cd bench/versus && $(GO) test -run '^$$' -bench . -benchmem ./...
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m $(PACKAGES)
+	cd bench/versus && $(GO) test -run '^$$' -bench . -benchmem -cpu 1,2 -timeout 60m ./...
 
 fuzz: ## every fuzz target for FUZZTIME each
 	@for pkg in $$($(GO) list $(PACKAGES)); do \

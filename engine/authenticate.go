@@ -47,7 +47,7 @@ func (x *exchange) authenticate() *Fault {
 		switch {
 		case errors.Is(err, auth.ErrUnavailable):
 			unavailable = true
-		case err != nil, x.revoked(p), x.principal != nil && x.principal.Client != p.Client:
+		case err != nil, x.revoked(p), x.principal != nil && disagree(x.principal, p):
 			x.principal = nil
 			return f.credentials
 		case x.principal == nil:
@@ -60,10 +60,18 @@ func (x *exchange) authenticate() *Fault {
 		return f.authStore
 	case x.principal == nil:
 		return f.noCredentials
+	case x.conn.engine.revocations.unknown.Load():
+		x.principal = nil
+		return f.authStore
 	case !x.principal.Scopes.Has(r.scopes):
 		return f.scope
 	}
 	return nil
+}
+
+// disagree says whether two credentials stand for different people.
+func disagree(a, b *auth.Principal) bool {
+	return a.Client != b.Client || a.Subject != "" && b.Subject != "" && a.Subject != b.Subject
 }
 
 func (x *exchange) revoked(p *auth.Principal) bool {

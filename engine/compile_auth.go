@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-gateway/sluice/auth"
@@ -143,11 +144,14 @@ func (c *compiler) redisKeys(m *method) error {
 	log := c.log
 	tried := make(chan struct{}) // closed when the first attempt to connect has ended
 	hear := sync.OnceFunc(func() { close(tried) })
+	var usable atomic.Bool
+	m.state = func(time.Time) MethodState { return MethodState{Usable: usable.Load()} }
 	settings := keystore.RedisConfig{
 		URL: r.URL.Reveal(), Prefix: r.Prefix, Timeout: r.Timeout,
 		CacheTTL: k.CacheTTL, NegativeTTL: k.NegativeTTL, StaleIfError: k.StaleIfError,
 		Report: func(up bool, err error) {
 			defer hear()
+			usable.Store(up)
 			switch {
 			case up && err != nil:
 				log.Error().Err(err).Msg("an API key's record in Redis cannot be read")

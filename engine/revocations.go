@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-gateway/sluice/auth/keystore"
@@ -15,7 +16,8 @@ import (
 // configuration that authenticates anybody, and lasts as long as the engine.
 type revocations struct {
 	list    *revocation.List
-	running bool // the store's Run
+	running bool        // the store's Run
+	unknown atomic.Bool // a shared store has not said yet who is revoked
 
 	opened sync.Mutex       // guards setting store, beside the Engine's reloading: a revocation waits for no reload
 	store  revocation.Store // nil: nobody is authenticated yet
@@ -96,18 +98,29 @@ func (e *Engine) Revocations(most int, now time.Time) (count int, entries []revo
 	return max(e.revocations.list.Len(), len(entries)), entries
 }
 
-// firstSync is how long the start waits to hear from a shared store who is revoked. If it is away, we serve
-// without: what it says is heard as soon as it is back.
+// firstSync is how long the start waits to hear from a shared store who is revoked.
 const firstSync = 2 * time.Second
 
-// keepRevocations runs the store, and forgets what has ended.
+// keepRevocations runs the store, and forgets what has ended. Until a shared store has said for the first time
+// who is revoked, nobody can be told from one who is: nobody passes. When it goes away later, what it said
+// stays in force.
 func (e *Engine) keepRevocations(ctx context.Context) {
 	e.background.Go(func() { e.revocations.store.Run(ctx) })
 	if shared, ok := e.revocations.store.(interface{ Synced() <-chan struct{} }); ok {
+		e.revocations.unknown.Store(true)
+		known := make(chan struct{})
+		e.background.Go(func() {
+			select {
+			case <-shared.Synced():
+				e.revocations.unknown.Store(false)
+				close(known)
+			case <-ctx.Done():
+			}
+		})
 		select {
-		case <-shared.Synced():
+		case <-known:
 		case <-time.After(firstSync):
-			e.log.Error().Msg("revocations: their store does not answer; those made while it is away are not known here")
+			e.log.Error().Msg("revocations: their store does not answer; until it does, credentials are not accepted")
 		case <-ctx.Done():
 		}
 	}

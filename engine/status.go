@@ -23,7 +23,7 @@ type Status struct {
 	Routes       []RouteStatus        `json:"routes"`
 	Upstreams    []UpstreamStatus     `json:"upstreams"`
 	Auth         []MethodState        `json:"auth,omitempty"`
-	Revocations  int                  `json:"revocations"` // in force
+	Revocations  RevocationStatus     `json:"revocations"`
 	Limits       []LimitSummary       `json:"limits"`
 	Certificates map[string]time.Time `json:"certificates,omitempty"` // when each name's ends
 }
@@ -37,6 +37,12 @@ type ConfigStatus struct {
 	Failures    uint64     `json:"reload_failures"`
 	LastFailure *time.Time `json:"last_failure,omitempty"`
 	LastError   string     `json:"last_error,omitempty"`
+}
+
+// RevocationStatus is how the list of revoked credentials stands.
+type RevocationStatus struct {
+	InForce int  `json:"in_force"` // entries
+	Known   bool `json:"known"`    // a shared store has been heard; until then, no credential is accepted
 }
 
 // RouteStatus is a route as configured.
@@ -113,7 +119,8 @@ func (e *Engine) Status(now time.Time) Status {
 		Connections: e.conns.count(), Responses: map[string]uint64{}, Config: e.configStatus(snap),
 		Routes: routeStatuses(snap.file), Upstreams: snap.upstreamStatuses(now.Sub(e.started)), Limits: e.Limits(),
 	}
-	s.Auth, s.Revocations = snap.methodStates(now), e.revocations.list.Len()
+	s.Auth = snap.methodStates(now)
+	s.Revocations = RevocationStatus{InForce: e.revocations.list.Len(), Known: !e.revocations.unknown.Load()}
 	for class := range e.counters.classes {
 		n := e.counters.classes[class].Load()
 		s.Requests += n

@@ -47,15 +47,12 @@ func TestEjectionTimes(t *testing.T) {
 func TestEjectionForWeeks(t *testing.T) {
 	var e ejector
 	now := 200 * 24 * time.Hour
-	for range 1000 {
+	for i := range 1000 {
 		_, forTime := fails(t, &e, 5, now)
 		now += forTime
-		if forTime <= 0 || forTime > ejectMost || !e.recovered(now) {
-			t.Fatalf("ejected for %v at %v", forTime, now)
+		if i >= 5 && forTime != ejectMost || !e.recovered(now) {
+			t.Fatalf("ejection %d is for %v", i, forTime)
 		}
-	}
-	if _, forTime := fails(t, &e, 5, now); forTime != ejectMost {
-		t.Errorf("ejected for %v", forTime)
 	}
 }
 
@@ -183,21 +180,21 @@ func TestEjectionClockGrain(t *testing.T) {
 // TestEjectionRace: however many report at once, each ejection takes its five failures and has exactly one who is
 // told, and so does each recovery.
 func TestEjectionRace(t *testing.T) {
-	const workers, reports = 8, 20000
+	const workers, reports = 4, 200000
 	var e ejector
-	var clock, ejections, recoveries atomic.Int64
+	var ejections, recoveries atomic.Int64
 	var all sync.WaitGroup
 	for worker := range workers {
 		all.Go(func() {
 			for i := range reports {
-				now := time.Duration(clock.Add(int64(time.Second)))
+				now := time.Duration(i) * time.Second
 				if eject, _ := e.failed(now); eject {
 					ejections.Add(1)
 				}
 				if e.recovered(now) {
 					recoveries.Add(1)
 				}
-				if i%32 == worker {
+				if i%128 == worker {
 					e.succeeded()
 				}
 			}

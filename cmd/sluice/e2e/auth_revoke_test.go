@@ -208,3 +208,22 @@ func TestRevocationInRedis(t *testing.T) {
 		}
 	}
 }
+
+// Who is revoked is not known before Redis has said so once: until then nobody passes.
+func TestRevocationsUnknown(t *testing.T) {
+	t.Parallel()
+	up, s, redis := startAnswering(t, ok), newSigner(t, "1"), newRedis(t)
+	i := startIssuer(t, s)
+	g := revocable(t, up.url(), i, fmt.Sprintf("[redis]\nurl = \"redis://%s\"\n[auth.revocation]\nstore = \"redis\"\n", redis.address))
+	g.start()
+	token := s.token(claims{"jti": "any"})
+	if status := g.token(t, token); status != 503 {
+		t.Errorf("before Redis was heard, a token gets %d", status)
+	}
+	redis.start()
+	eventually(t, "tokens pass once Redis is there", func() bool { return g.token(t, token) == 200 })
+	redis.kill()
+	if status := g.token(t, token); status != 200 {
+		t.Errorf("when Redis goes away, a token gets %d", status)
+	}
+}
