@@ -38,11 +38,12 @@ type origin struct {
 	limiter *limiter.Limiter // that has the buckets
 	log     zerolog.Logger   // of what works in the background for the snapshot
 	epoch   time.Time        // when the engine's monotonic time is zero
+	random  func() uint64
 }
 
 // lookedAt is the origin of a configuration that will not be used.
 func lookedAt() origin {
-	return origin{limiter: limiter.New(limiter.Options{Capacity: 16}), log: zerolog.Nop()}
+	return origin{limiter: limiter.New(limiter.Options{Capacity: 16}), log: zerolog.Nop(), random: func() uint64 { return 0 }}
 }
 
 // compile builds the snapshot of a file. known are the faults that loading found: the parts they
@@ -136,7 +137,13 @@ func (c *compiler) pool(name string, u *config.Upstream) (*pool, error) {
 	uc := upstream.Config{
 		Name: name, MaxIdle: u.MaxIdleConnections, Resolve: u.Resolve, TLS: tlsConfig,
 		Timeouts: upstream.Timeouts(u.Timeouts), Balance: upstream.Policy(u.Balance), Budget: u.Retry.Budget, Epoch: c.epoch,
-		Changed: c.breakerChanged(name),
+		Changed: c.breakerChanged(name), Present: c.presenceChanged(name), Random: c.random,
+	}
+	if h := u.Health; h != nil {
+		uc.Health = &upstream.HealthConfig{
+			Path: h.Path, Host: u.Host, Interval: h.Interval, Timeout: h.Timeout, Healthy: h.Healthy, Unhealthy: h.Unhealthy,
+			Expect: h.Expect.Contains,
+		}
 	}
 	if b := u.Breaker; b != nil {
 		uc.Breaker = &upstream.BreakerConfig{
@@ -162,6 +169,18 @@ func (c *compiler) breakerChanged(name string) func(target string, from, to upst
 			event = log.Info()
 		}
 		event.Str("upstream", name).Str("target", target).Stringer("from", from).Stringer("to", to).Msg("circuit breaker")
+	}
+}
+
+// presenceChanged logs which targets of an upstream come and go.
+func (c *compiler) presenceChanged(name string) func(target string, present bool, why error) {
+	log := c.log
+	return func(target string, present bool, why error) {
+		if present {
+			log.Info().Str("upstream", name).Str("target", target).Msg("target back")
+			return
+		}
+		log.Warn().Err(why).Str("upstream", name).Str("target", target).Msg("target out")
 	}
 }
 

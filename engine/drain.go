@@ -103,6 +103,7 @@ func (e *Engine) shutdown() {
 	_ = e.conns.wait(context.Background())
 	e.finishMethods()
 	for _, p := range e.snapshot.Load().pools {
+		p.finish()
 		p.CloseIdle()
 	}
 }

@@ -111,7 +111,7 @@ func (e *Engine) load() error {
 		return faults
 	}
 	e.limiter = newLimiter(file.Limits.Capacity, e.started)
-	snap, faults := compile(file, faults, origin{limiter: e.limiter, log: e.log, epoch: e.started}, e.started)
+	snap, faults := compile(file, faults, origin{limiter: e.limiter, log: e.log, epoch: e.started, random: e.random}, e.started)
 	if err := faults.Err(); err != nil {
 		return err
 	}
@@ -242,7 +242,7 @@ func (e *Engine) reload() error {
 	if file == nil {
 		return faults
 	}
-	snap, faults := compile(file, faults, origin{last, e.limiter, e.log, e.started}, time.Now())
+	snap, faults := compile(file, faults, origin{last, e.limiter, e.log, e.started, e.random}, time.Now())
 	if err := faults.Err(); err != nil {
 		return err
 	}
@@ -264,7 +264,7 @@ func (e *Engine) reload() error {
 	e.retain(snap)
 	for name, p := range last.pools {
 		if snap.pools[name] != p {
-			p.CloseIdle()
+			e.background.Go(func() { p.finish(); p.CloseIdle() })
 		}
 	}
 	return nil
@@ -272,6 +272,11 @@ func (e *Engine) reload() error {
 
 // live puts a snapshot in force. Nothing in here can fail.
 func (e *Engine) live(snap *snapshot) {
+	for _, p := range snap.pools {
+		if !p.begun() {
+			p.start(e.life, p.Run)
+		}
+	}
 	snap.update.Commit(time.Since(e.started))
 	snap.update = nil
 	e.snapshot.Store(snap)

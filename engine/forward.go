@@ -44,6 +44,7 @@ func (e *Engine) forward(x *exchange, ctx *fasthttp.RequestCtx) *Fault {
 			x.conclude(upstream.Abandoned)
 			continue
 		case fault.Blame == BlameUpstream:
+			x.pass.Lost(err)
 			x.conclude(upstream.Failed)
 		default:
 			x.conclude(upstream.Abandoned)

@@ -26,8 +26,7 @@ type method struct {
 	end     func()                          // after that; nil: nothing
 	state   func(now time.Time) MethodState // nil: there is nothing to tell
 
-	stop context.CancelFunc // ends work
-	done chan struct{}      // closed when work has ended
+	worker
 }
 
 // verifier is what auth's types have in common.
@@ -49,32 +48,28 @@ type MethodState struct {
 
 // start puts a method to work, or tells one that is at work of a reload. It is called before the first request that may use it.
 func (m *method) start(life context.Context) {
-	if m.done != nil {
+	if m.begun() {
 		if m.refresh != nil {
 			m.refresh()
 		}
 		return
 	}
-	ctx, stop := context.WithCancel(life)
-	m.stop, m.done = stop, make(chan struct{})
 	if m.begin != nil {
-		m.begin(ctx)
+		m.begin(life)
 	}
-	go func() {
-		defer close(m.done)
+	m.worker.start(life, func(ctx context.Context) {
 		if m.work != nil {
 			m.work(ctx)
 		}
-	}()
+	})
 }
 
 // finish ends a method's work and waits for it. Requests that still hold it are answered from memory.
 func (m *method) finish() {
-	if m.done == nil {
+	if !m.begun() {
 		return
 	}
-	m.stop()
-	<-m.done
+	m.worker.finish()
 	if m.end != nil {
 		m.end()
 	}

@@ -97,6 +97,7 @@ func (r *route) tooLarge(n int64) bool { return r.maxBody > 0 && n > r.maxBody }
 // pool is an upstream's targets with what the engine adds to them.
 type pool struct {
 	*upstream.Pool
+	worker          // its Run
 	host     string // Host sent to the targets; empty: the client's
 	attempts int    // tries in all
 	hashOn   hashOn

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/engine/config"
+	"github.com/sluice-gateway/sluice/engine/upstream"
 )
 
 // Status is a picture of the engine at one moment.
@@ -68,6 +69,9 @@ type TargetStatus struct {
 	Weight      int     `json:"weight"`
 	Connections int     `json:"connections"`
 	Idle        int     `json:"idle"`
+	Present     bool    `json:"present"`                   // takes part in the choice
+	Health      string  `json:"health,omitempty"`          // by active checks: healthy or unhealthy
+	LastCheck   string  `json:"last_check,omitempty"`      // why the last one failed
 	InFlight    int     `json:"in_flight"`                 // requests
 	Breaker     string  `json:"breaker"`                   // closed, open or half-open
 	Reopens     float64 `json:"reopens_seconds,omitempty"` // until an open breaker lets somebody through
@@ -157,9 +161,11 @@ func (s *snapshot) upstreamStatuses(now time.Duration) []UpstreamStatus {
 		for i, t := range p.Targets() {
 			open, idle := t.Connections()
 			state, left := t.Breaker(now)
+			present, health, lastCheck := targetHealth(t)
 			u.Targets = append(u.Targets, TargetStatus{
 				Address: t.Address(), TLS: t.TLS(), Weight: s.file.Upstream[name].Targets[i].Weight,
-				Connections: open, Idle: idle, InFlight: t.InFlight(), Breaker: state.String(), Reopens: left.Seconds(),
+				Connections: open, Idle: idle, Present: present, Health: health, LastCheck: lastCheck,
+				InFlight: t.InFlight(), Breaker: state.String(), Reopens: left.Seconds(),
 			})
 		}
 		all = append(all, u)
@@ -178,4 +184,18 @@ func (s *snapshot) methodStates(now time.Time) (states []MethodState) {
 		states = append(states, state)
 	}
 	return states
+}
+
+func targetHealth(t *upstream.Target) (present bool, health, lastCheck string) {
+	present, last, checked := t.Health()
+	if !checked {
+		return present, "", ""
+	}
+	if last.Err != nil {
+		lastCheck = last.Err.Error()
+	}
+	if last.Healthy {
+		return present, "healthy", lastCheck
+	}
+	return present, "unhealthy", lastCheck
 }

@@ -112,7 +112,6 @@ func TestContract(t *testing.T) {
 		"log.sample",
 		"tracing",
 		"cluster",
-		"upstream.users-stable.health",
 		"route[0].cors",
 	}
 	if !slices.Equal(got, want) {

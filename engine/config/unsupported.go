@@ -27,7 +27,6 @@ func notYet() []later {
 		{key: "limit.*.on_store_error", when: not("local")},
 		{key: "upstream.*.protocol", when: not("http1")},
 		{key: "upstream.*.pipeline", when: not(int64(0))},
-		{key: "upstream.*.health", when: always},
 		{key: "route.*.cors", when: always},
 		{key: "route.*.compress", when: is(true)},
 	}

@@ -25,6 +25,8 @@ type Choice struct {
 type Pass struct {
 	target   *Target
 	ticket   Ticket
+	began    time.Duration
+	lost     error // why nothing, or not all, came back
 	reported bool
 	retry    bool
 }
@@ -51,18 +53,22 @@ func (p *Pool) Admit(c Choice) (pass Pass, wait time.Duration, err error) {
 		}
 		t.inFlight.Add(1)
 		p.inFlight.Add(1)
-		return Pass{target: t, ticket: ticket}, 0, nil
+		return Pass{target: t, ticket: ticket, began: c.Now}, 0, nil
 	}
 	return Pass{}, p.reopens(c.Now), p.refusal(c.Now)
 }
 
-// reopens is when the first breaker lets somebody through.
+// reopens is when the first breaker lets somebody through, or the first ejected target is back.
 func (p *Pool) reopens(now time.Duration) (soonest time.Duration) {
 	for _, t := range p.targets {
-		if t.weight == 0 || t.out.Load() || t.breaker.Ready(now) {
+		if t.weight == 0 {
 			continue
 		}
-		if _, left := t.breaker.State(now); soonest == 0 || left < soonest {
+		_, left := t.breaker.State(now)
+		if until := t.ejector.until(); until > now {
+			left = max(left, until-now)
+		}
+		if left > 0 && (soonest == 0 || left < soonest) {
 			soonest = left
 		}
 	}
@@ -86,12 +92,30 @@ func (p *Pass) Report(o Outcome, now time.Duration) {
 	}
 }
 
+// Lost takes note that the target broke off, timed out or could not be reached, which counts towards its
+// ejection. A status, whatever it is, does not.
+func (p *Pass) Lost(why error) { p.lost = why }
+
+// learn draws from the end of a request what it says of its target.
+func (p *presence) learn(pass *Pass, o Outcome, now time.Duration) {
+	t := pass.target
+	switch {
+	case pass.lost != nil:
+		if eject, _ := t.ejector.failedSince(pass.began, now); eject {
+			p.eject(t, pass.lost, now)
+		}
+	case o != Abandoned:
+		t.ejector.succeeded()
+	}
+}
+
 // Leave ends a pass, and reports its outcome if that has not been done. Further calls do nothing.
 func (p *Pool) Leave(pass *Pass, o Outcome, now time.Duration) {
 	if pass.target == nil {
 		return
 	}
 	pass.Report(o, now)
+	p.presence.learn(pass, o, now)
 	pass.target.inFlight.Add(-1)
 	p.inFlight.Add(-1)
 	if pass.retry {

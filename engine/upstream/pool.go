@@ -41,7 +41,13 @@ type Config struct {
 	TLS      *tls.Config // for targets with TLS; an empty ServerName means the target's host
 
 	// Epoch is when the now of all methods is zero.
-	Epoch time.Time
+	Epoch  time.Time
+	Health *HealthConfig // active checks of each target; nil: none
+	Random func() uint64 // uniform; needed for Health
+
+	// Present is told that a target takes part in the choice again, or does not and why, and must not block.
+	// nil: nobody is.
+	Present func(target string, present bool, why error)
 	// Changed is told that a target's breaker changed, by the request that made it, and must not block. nil:
 	// nobody is.
 	Changed func(target string, from, to BreakerState)
@@ -53,6 +59,7 @@ type Pool struct {
 	config   Config
 	targets  []*Target
 	balancer balancer
+	presence presence
 	inFlight atomic.Int64 // requests
 	retries  atomic.Int64 // those of them that are not the first try
 }
@@ -63,6 +70,12 @@ func New(c Config) (*Pool, error) {
 		return nil, fmt.Errorf("cannot build upstream %q: no targets", c.Name)
 	}
 	p := &Pool{config: c}
+	p.presence.changed = c.Present
+	if c.Health != nil {
+		if err := p.validHealth(); err != nil {
+			return nil, fmt.Errorf("cannot build upstream %q: %w", c.Name, err)
+		}
+	}
 	var seats []*seat
 	for i, tc := range c.Targets {
 		t, err := newTarget(c, tc)
@@ -70,14 +83,27 @@ func New(c Config) (*Pool, error) {
 			return nil, fmt.Errorf("cannot build upstream %q: %w", c.Name, err)
 		}
 		t.index = i
+		if c.Health != nil {
+			t.check(p, *c.Health)
+		}
 		p.targets = append(p.targets, t)
 		seats = append(seats, &t.seat)
 	}
+	p.presence.targets = p.targets
 	var err error
 	if p.balancer, err = newBalancer(c.Balance, seats, &p.inFlight); err != nil {
 		return nil, fmt.Errorf("cannot build upstream %q: %w", c.Name, err)
 	}
 	return p, nil
+}
+
+// validHealth tells whether the checks can be made; the host of each is its target's address, if not given.
+func (p *Pool) validHealth() error {
+	c := *p.config.Health
+	if c.Host == "" {
+		c.Host = "target"
+	}
+	return c.Validate()
 }
 
 // Name is the upstream's name in the configuration.

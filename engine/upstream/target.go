@@ -20,7 +20,10 @@ const idleConnection = 30 * time.Second
 // Target is one server of an upstream. It is safe for concurrent use.
 type Target struct {
 	seat
-	index   int // in its pool
+	absence
+	ejector ejector
+	checker *checker // nil: no active checks
+	index   int      // in its pool
 	address string
 	tls     *tls.Config // nil: plain
 	client  *fasthttp.HostClient
@@ -137,6 +140,14 @@ func (t *Target) Discard(c *Conn) {
 func (t *Target) dial(timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
+	c, err := t.dialContext(ctx)
+	if err != nil {
+		return nil, err // not a nil *Conn in an interface
+	}
+	return c, nil
+}
+
+func (t *Target) dialContext(ctx context.Context) (*Conn, error) {
 	addresses, err := t.names.addresses(ctx, time.Now())
 	if err != nil {
 		return nil, err
