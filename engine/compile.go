@@ -57,6 +57,7 @@ func compile(file *config.File, known config.Faults, from origin, now time.Time)
 	c.certificates()
 	c.limits()
 	c.methods()
+	c.withholdCredentials()
 	c.routes()
 	return c.snap, c.faults
 }
@@ -102,9 +103,6 @@ func (c *compiler) server() {
 	id := c.file.Auth.Identity
 	c.snap.identity = identityHeaders{id.User, id.Scopes, id.Tier}
 	c.snap.headers = requestHeaders(s.RequestIDHeader, id.User, id.Scopes, id.Tier)
-	if c.file.UsesAuth("keys") {
-		c.snap.headers[strings.ToLower(c.file.Auth.Keys.Header)] = headerOurs
-	}
 	c.snap.responses = responseHeaders(s.RequestIDHeader)
 }
 

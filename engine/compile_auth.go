@@ -42,6 +42,16 @@ func (c *compiler) methods() {
 	}
 }
 
+// withholdCredentials keeps credentials from targets of all routes, not only of those that ask for them.
+// Authorization is left alone where no method reads it: it may be meant for the target.
+func (c *compiler) withholdCredentials() {
+	for _, m := range c.snap.methods {
+		if m.header != "authorization" && !m.forward {
+			c.snap.headers[m.header] = headerOurs
+		}
+	}
+}
+
 // method builds the method of a name, or takes over the last one's.
 func (c *compiler) method(name string) *method {
 	kind, table, _ := strings.Cut(name, ":")
@@ -212,8 +222,10 @@ func (c *compiler) issuer(name string, j *config.JWT, claims []string) (*method,
 		if set, err = c.keySet(name, j); err != nil {
 			return nil, err
 		}
-		settings.Keys = set
-		m.begin = func(ctx context.Context) { _ = set.Fetch(ctx) } // it is reported, and tried again
+		settings.Keys, m.keys = set, set
+		if last := c.lastKeys(name, j); last == nil || !set.Adopt(last) {
+			m.begin = func(ctx context.Context) { _ = set.Fetch(ctx) } // it is reported, and tried again
+		}
 		m.work = set.Run
 	}
 	issuer, err := auth.NewIssuer(settings)
@@ -234,6 +246,17 @@ func (c *compiler) issuer(name string, j *config.JWT, claims []string) (*method,
 		return s
 	}
 	return m, nil
+}
+
+// lastKeys is the key set that the last configuration had from the same source.
+func (c *compiler) lastKeys(name string, j *config.JWT) *jwks.Set {
+	if c.last == nil || c.last.file.Auth.JWT[name] == nil || c.last.file.Auth.JWT[name].JWKS != j.JWKS {
+		return nil
+	}
+	if m := c.last.methods["jwt:"+name]; m != nil {
+		return m.keys
+	}
+	return nil
 }
 
 func (c *compiler) keySet(name string, j *config.JWT) (*jwks.Set, error) {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/auth"
+	"github.com/sluice-gateway/sluice/auth/jwks"
 )
 
 // method is a way for clients to prove who they are, as routes name it: "keys", "jwt:NAME",
@@ -13,11 +14,12 @@ import (
 // what it remembers.
 type method struct {
 	name      string
-	header    string // that carries the credential, in lower case
-	bearer    bool   // after the word Bearer
-	forward   bool   // the credential is sent on to the target
-	challenge string // of WWW-Authenticate, without error
-	source    any    // what it was built from
+	header    string    // that carries the credential, in lower case
+	bearer    bool      // after the word Bearer
+	forward   bool      // the credential is sent on to the target
+	challenge string    // of WWW-Authenticate, without error
+	source    any       // what it was built from
+	keys      *jwks.Set // of an issuer; nil: it has none, or a secret
 	verifier
 
 	begin   func(ctx context.Context)       // before it is used first: what may take a while, and may fail; nil: nothing

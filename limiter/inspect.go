@@ -64,7 +64,7 @@ func (l *Limiter) Forget(r *Rule, k Key, now time.Duration) (n int) {
 
 // Stats is what the limiter has done, and how full it is.
 type Stats struct {
-	Capacity   int    // buckets
+	Capacity   int    // buckets that there is room for: half as many again as were asked for
 	Live       int    // buckets with something taken from them
 	Claims     uint64 // buckets begun
 	Evictions  uint64 // buckets forgotten, with less than a twentieth of their limit taken, to make room
@@ -73,7 +73,7 @@ type Stats struct {
 
 // Stats counts. It reads the whole table: a few milliseconds for a million buckets.
 func (l *Limiter) Stats(now time.Duration) Stats {
-	s := Stats{Capacity: l.capacity}
+	s := Stats{Capacity: len(l.table.rows) * len(row{})}
 	for i := range l.table.rows {
 		for j := range l.table.rows[i] {
 			if _, kind := l.table.classify(&l.table.rows[i][j], clamp(now)); kind != slotEmpty && kind != slotSpent {

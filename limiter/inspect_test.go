@@ -100,7 +100,7 @@ func TestStats(t *testing.T) {
 	for k := range Key(20) {
 		takeOne(l, rules[0], (k+1)*0x9e3779b97f4a7c15, 0)
 	}
-	if s := l.Stats(0); s != (Stats{Capacity: 64, Live: 20, Claims: 20}) {
+	if s := l.Stats(0); s != (Stats{Capacity: 96, Live: 20, Claims: 20}) {
 		t.Errorf("%+v", s)
 	}
 	if s := l.Stats(second); s.Live != 0 || s.Claims != 20 {

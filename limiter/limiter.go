@@ -15,11 +15,10 @@ type Options struct {
 
 // Limiter decides on requests. It is safe for concurrent use.
 type Limiter struct {
-	secret   [2]uint64
-	unix     int64 // nanoseconds from the Unix epoch to ours
-	capacity int
-	plans    *plans
-	table    *table
+	secret [2]uint64
+	unix   int64 // nanoseconds from the Unix epoch to ours
+	plans  *plans
+	table  *table
 
 	mu     sync.Mutex // held while rules are replaced
 	rules  map[string]*Rule
@@ -28,7 +27,7 @@ type Limiter struct {
 
 // New makes a limiter without rules.
 func New(o Options) *Limiter {
-	l := &Limiter{unix: o.Epoch.UnixNano(), capacity: o.Capacity, plans: &plans{}, rules: map[string]*Rule{}}
+	l := &Limiter{unix: o.Epoch.UnixNano(), plans: &plans{}, rules: map[string]*Rule{}}
 	for i, b := range o.Secret {
 		l.secret[i/8] = l.secret[i/8]<<8 | uint64(b)
 	}

@@ -123,6 +123,17 @@ func newSource(text string, client *http.Client) (source, error) {
 	return newRemote(u, client), nil
 }
 
+// Adopt takes over the keys of another Set of the same source, with their age, and says whether there are
+// any. It is for a Set that nobody uses yet, and saves it from having none while the source is down.
+func (s *Set) Adopt(from *Set) bool {
+	last := from.current.Load()
+	if last.index.count == 0 {
+		return false
+	}
+	s.current.Store(&state{index: last.index, fetched: last.fetched, generation: 1})
+	return true
+}
+
 // Keys returns the keys that may verify a signature with alg (a JWA name, RFC 7518) by the key kid; an empty
 // kid stands for all. There may be none. The caller must not change the slice. It fails with
 // auth.ErrUnavailable when there is no set, or none recent enough.

@@ -298,3 +298,26 @@ func TestFile(t *testing.T) {
 		t.Errorf("a folder: error %v, want %v", err, errIrregular)
 	}
 }
+
+// A set for a new configuration begins with the keys of the last one, and with their age.
+func TestAdopt(t *testing.T) {
+	last, i := newSet(t, setOf(t, edKey(t, "a")))
+	if next, _ := newSet(t, nil); next.Adopt(last) {
+		t.Error("keys were taken over from a set that has none")
+	}
+	if err := last.Fetch(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	next, _ := newSet(t, nil)
+	i.does(isDown)
+	if !next.Adopt(last) {
+		t.Fatal("nothing was taken over")
+	}
+	now := time.Now()
+	if keys, _, err := next.Keys(now, "a", "EdDSA"); err != nil || len(keys) != 1 {
+		t.Errorf("%d keys, %v", len(keys), err)
+	}
+	if _, _, err := next.Keys(now.Add(1000*time.Hour), "a", "EdDSA"); !errors.Is(err, auth.ErrUnavailable) {
+		t.Errorf("keys that were taken over do not age: %v", err)
+	}
+}

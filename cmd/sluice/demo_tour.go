@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 )
@@ -103,16 +105,25 @@ func (d *demonstration) limitStops() []stop {
 
 func (d *demonstration) operatorStops() []stop {
 	gateway, admin, config := "http://"+d.Listen, "http://"+d.Admin, " -c "+d.configPath()+" "
+	sluice := programName()
 	return []stop{
 		{"For operators", ""},
-		{"what would happen to a request: nothing is sent", "sluice explain" + config + "GET " + gateway + "/people/42"},
-		{"the same with a credential, and limits", "sluice explain" + config + "GET " + gateway + "/orders -H 'X-API-Key: any'"},
-		{"who has keys", "sluice keys list" + config},
-		{"withdraw all tokens that were issued to ada up to now; she can log in again", "sluice revoke" + config + "--sub ada --issuer demo --before now --for 1d"},
+		{"what would happen to a request: nothing is sent", sluice + " explain" + config + "GET " + gateway + "/people/42"},
+		{"the same with a credential, and limits", sluice + " explain" + config + "GET " + gateway + "/orders -H 'X-API-Key: any'"},
+		{"who has keys", sluice + " keys list" + config},
+		{"withdraw all tokens that were issued to ada up to now; she can log in again", sluice + " revoke" + config + "--sub ada --issuer demo --before now --for 1d"},
 		{"401: her token has not expired, and is refused", `curl -i -H "Authorization: Bearer $TOKEN" ` + gateway + "/orders"},
-		{"what has been counted, and what a shadow would have refused", "sluice limits show" + config},
-		{"forgive Trial", "sluice limits reset" + config + "per-client Trial"},
+		{"what has been counted, and what a shadow would have refused", sluice + " limits show" + config},
+		{"forgive Trial", sluice + " limits reset" + config + "per-client Trial"},
 		{"what the gateway is and does", "curl " + admin + "/status"},
 		{"edit the configuration; it reloads by itself, or when told", "curl -X POST " + admin + "/reload"},
 	}
+}
+
+// programName is how a shell finds this program.
+func programName() string {
+	if _, err := exec.LookPath("sluice"); err != nil && filepath.Base(os.Args[0]) == "sluice" {
+		return os.Args[0]
+	}
+	return "sluice"
 }

@@ -160,6 +160,9 @@ func (l *loader) checkLimit(key string, limit Limit) {
 	if limit.Scope == "cluster" && l.file.Cluster == nil {
 		l.fault(key+".scope", "\"cluster\" needs a [cluster] table")
 	}
+	if limit.BeforeAuth && len(limit.Tiers) > 0 {
+		l.fault(key+".tiers", "a guard runs before anybody's tier is known")
+	}
 	for i, part := range limit.Key {
 		if limit.BeforeAuth && (part == "client" || strings.HasPrefix(part, "claim:")) {
 			l.fault(elementKey(key+".key", i), "%q is not known before authentication", part)

@@ -1,9 +1,6 @@
 package config
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 // Defaults is [defaults]: what a route gets when it does not say otherwise.
 type Defaults struct {
@@ -47,9 +44,4 @@ type CORS struct {
 	Headers     []string      `toml:"headers" kind:"header" doc:"request headers allowed"`
 	Credentials bool          `toml:"credentials" doc:"cookies and Authorization may be sent"`
 	MaxAge      time.Duration `toml:"max_age" doc:"how long a browser may remember the answer"`
-}
-
-// UsesAuth says whether a route names a method, such as "keys" or "jwt:main".
-func (f *File) UsesAuth(method string) bool {
-	return slices.ContainsFunc(f.Route, func(r *Route) bool { return slices.Contains(r.Auth, method) })
 }

@@ -4,7 +4,9 @@ package watch
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+	"golang.org/x/sys/unix"
 )
 
 // recheck is how often the files are read without being told to: the longest that a change may go
@@ -131,14 +134,43 @@ func (w *Watcher) compare(changed func()) {
 func (w *Watcher) read() map[string]content {
 	found := make(map[string]content, len(w.files))
 	for _, file := range w.files {
-		data, err := os.ReadFile(file)
+		sum, err := digest(file)
 		if err != nil {
 			found[file] = content{err: err.Error()}
 			continue
 		}
-		found[file] = content{sum: sha256.Sum256(data)}
+		found[file] = content{sum: sum}
 	}
 	return found
+}
+
+// longest is how much of a file is looked at: more than anybody writes by hand, and no more than can be read
+// in a moment.
+const longest = 64 << 20
+
+var errNotRegular = errors.New("watch: not a regular file")
+
+// digest sums up a file's content. What is not a file of bytes, such as a pipe or a device, could be waited for
+// or read for ever.
+func digest(path string) (sum [sha256.Size]byte, err error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return sum, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return sum, err
+	}
+	if !info.Mode().IsRegular() {
+		return sum, errNotRegular
+	}
+	h := sha256.New()
+	if _, err := io.Copy(h, io.LimitReader(f, longest)); err != nil {
+		return sum, err
+	}
+	h.Sum(sum[:0])
+	return sum, nil
 }
 
 // retrace finds again which folders decide what the files are, and watches those.
