@@ -181,6 +181,14 @@ func (v *Verdict) draw(s *slot, tag uint64, now int64) bool {
 			v.charged(next, s, tag)
 			return true
 		}
+		stepBack()
+	}
+}
+
+// stepBack leaves a word that two processors fight over to the one that has it: whoever goes on at once takes the
+// cache line away from it, and both spend their time on moving it.
+func stepBack() {
+	for range 32 {
 	}
 }
 

@@ -199,3 +199,27 @@ func TestSecretsStaySecret(t *testing.T) {
 	g.expectSecret(t, "canary-redis", "canary-hmac", "canary-oracle", "canary-short", "canary-sub", "canary.token", "session=", b64([]byte(payload)))
 	g.expectSecret(t, canary+canary)
 }
+
+// A reload that changes an issuer's settings while it is away keeps the keys that it gave.
+func TestReloadWhileIssuerIsDown(t *testing.T) {
+	t.Parallel()
+	up, s := startAnswering(t, ok), newSigner(t, "1")
+	i := startIssuer(t, s)
+	text := func(more string) string {
+		return upstreamTable(up.url()) + i.table("main", more) + guarded("token", `"jwt:main"`, "")
+	}
+	g := newGateway(t, text(""))
+	g.start()
+	token := s.token(nil)
+	if status := g.with(t, "/token/x", bearer(token)).status; status != 200 {
+		t.Fatalf("at first: %d", status)
+	}
+	i.down()
+	g.configure(text(`jwks_stale_max = "20h"`))
+	if status, body := g.postReload(t); status != 200 {
+		t.Fatalf("reload: %d\n%s", status, body)
+	}
+	if status := g.with(t, "/token/x", bearer(token)).status; status != 200 {
+		t.Errorf("after a reload without the issuer: %d", status)
+	}
+}
