@@ -60,7 +60,7 @@ type exchange struct {
 	patience  patience
 
 	metering metering
-	timer    *time.Timer // of the wait for its turn; nil until one is needed
+	timer    *time.Timer // of sleep; nil until one is needed
 
 	deadline    time.Time // of the whole exchange
 	upstream    *upstream.Conn

@@ -32,7 +32,10 @@ func (e *Engine) forward(x *exchange, ctx *fasthttp.RequestCtx) *Fault {
 			return e.faults.ofUpstream(err)
 		}
 		x.target = pass.Target()
-		if err = e.attempt(x, ctx, x.target); err == nil {
+		if err = e.attempt(x, ctx, x.target, raced); err == nil {
+			if x.status == 101 { // a tunnel may last for days, and a breaker waits for its probes
+				x.pass.Report(upstream.Succeeded, time.Since(e.started))
+			}
 			return nil
 		}
 		again := !raced && x.racedClose(err)
@@ -54,7 +57,7 @@ func (e *Engine) forward(x *exchange, ctx *fasthttp.RequestCtx) *Fault {
 			return fault
 		}
 		x.retrying = true
-		if !x.backOff(choice.Avoid == x.target || x.attempts > 1) {
+		if !x.backOff(x.attempts > 1 || len(x.pool.Targets()) == 1) {
 			return e.faults.clientGone
 		}
 		choice.Avoid = x.target
@@ -138,10 +141,26 @@ func (x *exchange) inline() error {
 	return nil
 }
 
+// acquire leases a connection. After a race it is a new one, for where one idle connection was closed as we took
+// it, others are likely to be: a firewall forgets them all, a restart ends them all. The search is bounded, for
+// others give back connections meanwhile; those have just proved good.
+func acquire(target *upstream.Target, raced bool) (*upstream.Conn, error) {
+	c, err := target.Acquire()
+	if !raced {
+		return c, err
+	}
+	_, idle := target.Connections()
+	for ; err == nil && c.Reused() && idle >= 0; idle-- {
+		target.Discard(c)
+		c, err = target.Acquire()
+	}
+	return c, err
+}
+
 // attempt is one exchange with one target: until the response's head is with fasthttp, which relays
 // the rest.
-func (e *Engine) attempt(x *exchange, ctx *fasthttp.RequestCtx, target *upstream.Target) error {
-	c, err := target.Acquire()
+func (e *Engine) attempt(x *exchange, ctx *fasthttp.RequestCtx, target *upstream.Target, raced bool) error {
+	c, err := acquire(target, raced)
 	if err != nil {
 		return err
 	}

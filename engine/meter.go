@@ -87,6 +87,7 @@ type metering struct {
 	verdicts []limiter.Verdict
 	refused  *meter // the one that the request has to wait for longest
 	delayed  bool   // it has waited for a turn
+	waiter   waiter // for a turn, while it waits
 }
 
 func (m *metering) reset() {
@@ -110,22 +111,21 @@ func (x *exchange) charge(meters []*meter) *Fault {
 		m.charges = append(m.charges, x.chargeOf(meter, group))
 		m.verdicts = append(m.verdicts, limiter.Verdict{})
 	}
-	if !e.limiter.Take(x.limitsNow(), m.charges[first:], m.verdicts[first:]) {
+	now := x.limitsNow()
+	if !e.limiter.Take(now, m.charges[first:], m.verdicts[first:]) {
 		x.refuse(first)
 		e.limiter.GiveBack(time.Since(e.started), m.verdicts[:first])
 		return e.faults.limited
 	}
-	var turn time.Duration
+	waits := false
 	for i := first; i < len(m.verdicts); i++ {
-		switch {
-		case m.verdicts[i].Refused:
+		if m.verdicts[i].Refused {
 			m.meters[i].counts.shadowed.Add(1)
-		case !m.meters[i].rule.Shadow(): // a shadow's turn is nobody's
-			turn = max(turn, m.verdicts[i].Turn())
 		}
+		waits = waits || m.awaited(i)
 	}
-	if turn > 0 {
-		return x.awaitTurn(turn)
+	if waits {
+		return x.awaitTurn(first, now)
 	}
 	return nil
 }

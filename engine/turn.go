@@ -1,46 +1,94 @@
 package engine
 
-import (
-	"sync/atomic"
-	"time"
-)
+import "time"
 
-// maxWaiting is how many requests wait for their turn at once, in all queues together. Each holds a
-// connection, a goroutine and its exchange.
-const maxWaiting = 16 << 10
-
-// turns is the queues of all leaky buckets. It only counts: the limiter has told each request when its turn
-// is, the request's own goroutine waits for it, and the runtime's timers, which all goroutines share, wake
-// it.
-type turns struct{ waiting atomic.Int64 }
-
-// awaitTurn waits for the request's turn, or until its client leaves. A request that does not stay gives
-// back what it took.
-func (x *exchange) awaitTurn(turn time.Duration) *Fault {
-	e := x.conn.engine
+// awaitTurn waits until the request has had every turn that the limits from first on, which were asked together
+// at now, gave it, or until its client leaves. It gets in line for the latest one, and mostly the others have
+// come meanwhile; but as it may move up in that line, one after the other is looked at. A request that does
+// not stay gives back what it took.
+func (x *exchange) awaitTurn(first int, now time.Duration) *Fault {
+	e, m := x.conn.engine, &x.metering
 	defer e.turns.waiting.Add(-1)
 	if e.turns.waiting.Add(1) > maxWaiting {
-		e.limiter.GiveBack(time.Since(e.started), x.metering.verdicts)
+		x.forgo(first, 0, now)
 		return e.faults.queueFull
 	}
-	if x.sleep(turn) {
-		x.metering.delayed = true
-		return nil
+	m.delayed = true
+	had := uint64(0) // bits: the limits whose turn it has had; their verdicts may be others' by now
+	for i := m.latest(first, had); i >= 0 && now+m.verdicts[i].Turn() > time.Since(e.started); i = m.latest(first, had) {
+		had |= 1 << i
+		if !x.standInLine(i, now) {
+			x.forgo(first, had, now)
+			return e.faults.clientGone
+		}
 	}
-	e.limiter.GiveBack(time.Since(e.started), x.metering.verdicts)
-	return e.faults.clientGone
+	return nil
+}
+
+// latest is the limit from first on whose turn comes last of those that the request has not had; -1: none.
+func (m *metering) latest(first int, had uint64) (latest int) {
+	latest = -1
+	for i := first; i < len(m.verdicts); i++ {
+		if had>>i&1 == 0 && m.awaited(i) && (latest < 0 || m.verdicts[i].Turn() > m.verdicts[latest].Turn()) {
+			latest = i
+		}
+	}
+	return latest
+}
+
+// awaited says whether the i-th limit gave the request a turn to wait for. A shadow's turn is nobody's.
+func (m *metering) awaited(i int) bool { return m.verdicts[i].Turn() > 0 && !m.meters[i].rule.Shadow() }
+
+// standInLine waits for a turn of the i-th limit: the one that it gave, or that of somebody who was before the
+// request in line and left. It is false if the client leaves.
+func (x *exchange) standInLine(i int, now time.Duration) bool {
+	m := &x.metering
+	w, v := &m.waiter, &m.verdicts[i]
+	x.conn.engine.join(lineOf(m.meters[i], &m.charges[i], v), &turn{now + v.Turn(), *v}, w)
+	stayed := stay(x.conn, w.ready)
+	if !stayed {
+		if spent, left := w.leave(); left {
+			*v = spent
+			return false
+		}
+	}
+	*v, w.turn = w.turn.verdict, nil
+	return stayed && !x.conn.gone.Load()
+}
+
+// forgo gives back all that the request took. The turns that it has not stood in line for move those up who
+// do.
+func (x *exchange) forgo(first int, had uint64, now time.Duration) {
+	e, m := x.conn.engine, &x.metering
+	today := time.Since(e.started)
+	for i := range m.verdicts {
+		v := &m.verdicts[i]
+		if at := now + v.Turn(); i >= first && had>>i&1 == 0 && m.awaited(i) && at > today {
+			*v = e.offer(lineOf(m.meters[i], &m.charges[i], v), &turn{at, *v})
+		} else {
+			e.limiter.GiveBack(today, m.verdicts[i:i+1])
+		}
+	}
 }
 
 // sleep waits for a time, and is false if the client left before it was over.
 func (x *exchange) sleep(d time.Duration) bool {
-	c := x.conn
-	if c.wake == nil {
-		c.wake = make(chan struct{}, 1)
-	}
 	if x.timer == nil {
 		x.timer = time.NewTimer(d)
 	} else {
 		x.timer.Reset(d)
+	}
+	if !stay(x.conn, x.timer.C) {
+		x.timer.Stop()
+		return false
+	}
+	return !x.conn.gone.Load()
+}
+
+// stay waits until ready, and is false if the client left before.
+func stay[T any](c *conn, ready <-chan T) bool {
+	if c.wake == nil {
+		c.wake = make(chan struct{}, 1)
 	}
 	c.queued.Store(true)
 	defer c.queued.Store(false)
@@ -48,10 +96,9 @@ func (x *exchange) sleep(d time.Duration) bool {
 		c.rouse() // whoever cuts exchanges may have come before we could be seen
 	}
 	select {
-	case <-x.timer.C:
-		return !c.gone.Load()
+	case <-ready:
+		return true
 	case <-c.wake:
-		x.timer.Stop()
 		return false
 	}
 }

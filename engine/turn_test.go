@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -91,8 +92,8 @@ func TestQueueLength(t *testing.T) {
 	}
 }
 
-// A client that leaves takes its request with it: the target never hears of it, and the last one's turn
-// becomes free again. That of one in the middle of the line passes unused.
+// A client that leaves takes its request with it: the target never hears of it, and wherever in the line it
+// was, those behind it move up, and a place becomes free.
 func TestQueueLeave(t *testing.T) {
 	target, asked := countingOrigin(t)
 	g := startLimited(t, "", limitedRoutes(target, limitTable("queue", slowQueue+"burst = 5\nmax_wait = \"1h\""), "queue"))
@@ -111,13 +112,15 @@ func TestQueueLeave(t *testing.T) {
 	left(3)
 	first.Close()
 	g.awaitWaiting(t, 1)
-	left(3)
+	left(4)
 	fourth := g.queue(t, "")
-	left(2)
+	left(3)
 	fourth.Close()
 	g.awaitWaiting(t, 1)
 	second.Close()
 	g.awaitWaiting(t, 0)
+	left(5)
+	g.expectNoLines(t)
 	if n := asked.Load(); n != 1 {
 		t.Errorf("the target got %d requests, want 1", n)
 	}
@@ -183,23 +186,18 @@ func TestQueueDrain(t *testing.T) {
 			g := startLimited(t, "drain = \""+c.drain+"\"", limitedRoutes(target, limitTable("queue", rule), "queue"))
 			const clients = 6
 			answers := make(chan *answer, clients)
-			begun := make(chan struct{}, clients)
 			for range clients {
 				client := dial(t, g.address)
 				go func() {
-					begun <- struct{}{}
 					a, _ := client.try("GET /")
 					answers <- a
 				}()
 			}
-			for range clients {
-				<-begun
-			}
 			if first := <-answers; first == nil || first.status != 200 {
 				t.Fatalf("the first one got %v", first)
 			}
-			if !c.finish {
-				g.awaitWaiting(t, clients-1)
+			for g.turns.waiting.Load()+asked.Load() < clients { // a drain loses who has not been accepted yet
+				time.Sleep(time.Millisecond)
 			}
 			began := time.Now()
 			cut := g.Drain(context.Background())
@@ -286,5 +284,91 @@ func TestQueueTwice(t *testing.T) {
 	// The last has its turn after a second in either queue; one who waits in both needs two.
 	if took := time.Since(began); took < time.Second || took > 1900*time.Millisecond {
 		t.Errorf("took %v, want a second", took)
+	}
+}
+
+// Clients that queue up and leave do not make those wait who come after them: neither in the line that they
+// waited in, nor in another that they had turns of.
+func TestQueueLeftInBulk(t *testing.T) {
+	rule := "algorithm = \"leaky_bucket\"\nkey = []\nburst = 1000\nmax_wait = \"1h\"\n"
+	for _, c := range []struct {
+		intent, tables string
+		names          []string
+	}{
+		{"one rule", limitTable("one", rule+"rate = \"10/s\""), []string{"one"}},
+		{"two rules", limitTable("one", rule+"rate = \"10/s\"") + limitTable("two", rule+"rate = \"11/s\""), []string{"one", "two"}},
+	} {
+		t.Run(c.intent, func(t *testing.T) {
+			target, asked := countingOrigin(t)
+			g := startLimited(t, "drain = \"10ms\"", limitedRoutes(target, c.tables, c.names...))
+			dial(t, g.address).ask(t, "GET /").expect(t, 200)
+			var line []*rawClient
+			for range 200 {
+				w := dial(t, g.address)
+				if _, err := w.Write([]byte("GET / HTTP/1.1\r\nHost: h\r\n\r\n")); err != nil {
+					t.Fatal(err)
+				}
+				line = append(line, w)
+			}
+			for deadline := time.Now().Add(5 * time.Second); int64(len(line))+1 > g.turns.waiting.Load()+asked.Load() && time.Now().Before(deadline); {
+				time.Sleep(time.Millisecond)
+			}
+			for _, w := range line {
+				w.Close()
+			}
+			g.awaitWaiting(t, 0)
+			began := time.Now()
+			dial(t, g.address).ask(t, "GET /").expect(t, 200)
+			if took := time.Since(began); took > 5*time.Second { // the line was 20 s long
+				t.Errorf("the newcomer waited for %v", took)
+			}
+		})
+	}
+}
+
+// Who moves up in one line does not go before the turn that he has in another.
+func TestQueueMovesUpBetweenTurns(t *testing.T) {
+	target, _ := countingOrigin(t)
+	rule := "algorithm = \"leaky_bucket\"\nburst = 1000\nmax_wait = \"1h\"\n"
+	tables := limitTable("long", rule+"key = []\nrate = \"5/s\"") + limitTable("slow", rule+"key = [\"header:X-T\"]\nrate = \"1/s\"")
+	g := startLimited(t, "drain = \"10ms\"", limitedRoutes(target, tables, "long", "slow"))
+	began := time.Now()
+	dial(t, g.address).ask(t, "GET /", "X-T: a").expect(t, 200)
+	var line []*rawClient
+	for i := range 100 {
+		c := dial(t, g.address)
+		if _, err := fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: h\r\nX-T: %d\r\n\r\n", i); err != nil {
+			t.Fatal(err)
+		}
+		line = append(line, c)
+	}
+	for g.turns.waiting.Load() < 80 {
+		time.Sleep(time.Millisecond)
+	}
+	last := g.queue(t, "X-T: a\r\n")
+	for _, c := range line {
+		c.Close()
+	}
+	a, err := readAnswer(last.in, "GET")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.expect(t, 200)
+	if took := time.Since(began); took < time.Second || took > 10*time.Second { // it began with a turn after twenty
+		t.Errorf("took %v, want a second", took)
+	}
+}
+
+// BenchmarkLine is what it costs to get in a line of ten thousand and to leave it from the middle.
+func BenchmarkLine(b *testing.B) {
+	q := newQueueBench(b, tenPerSecond)
+	all := q.line(b, 10000)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		c := all[i*7919%len(all)]
+		_, _ = c.leave() // unless it is one of the few whose turn has come
+		n := q.take(b, 0)
+		c.id, c.turn = n.id, n.turn
+		q.enter(c)
 	}
 }

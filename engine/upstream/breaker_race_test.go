@@ -137,7 +137,7 @@ func TestBreakerInAStorm(t *testing.T) {
 		if state == final {
 			out++ // the last
 		}
-		if in != out || in < 20 {
+		if in != out || in < 3 {
 			t.Errorf("%s: %d times in, %d out", state, in, out)
 		}
 	}

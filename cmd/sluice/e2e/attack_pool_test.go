@@ -198,7 +198,7 @@ func TestRetries(t *testing.T) {
 	})
 	garbage := startAnswering(t, func(*request) string { return "garbage\r\n\r\n" })
 	refuses := startAnswering(t, func(*request) string { return "HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy" })
-	const more = "[upstream.a.timeouts]\nresponse = \"300ms\"\n"
+	const more = "balance = \"round_robin\"\n[upstream.a.timeouts]\nresponse = \"300ms\"\n"
 
 	post := func(method string) string {
 		return method + " /x HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi"

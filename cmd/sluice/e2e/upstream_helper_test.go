@@ -1,0 +1,289 @@
+package e2e
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sluice-gateway/sluice/engine"
+)
+
+// moody is a target whose behaviour can be changed while it runs. It answers with its name and with the nonce of
+// the request.
+type moody struct {
+	name, url string
+	mood      atomic.Pointer[string]
+	touched   atomic.Int64 // connections and requests, health checks not counted
+	served    atomic.Int64 // requests, likewise
+	active    atomic.Int64 // requests at work
+}
+
+// The moods. In all but wellMood no request gets a good answer.
+const (
+	wellMood    = "well"
+	silentMood  = "never answers"
+	closeMood   = "closes after accept"
+	halfMood    = "closes in the head"
+	resetMood   = "resets"
+	garbageMood = "sends garbage"
+	cutMood     = "closes in the body"
+	chunkMood   = "closes in a chunk"
+	errorMood   = "answers 500"
+	raceMood    = "closes after each answer, unannounced"
+	slowMood    = "takes its time"
+)
+
+func startMoody(t testing.TB, name string) *moody {
+	m := &moody{name: name}
+	m.set(wellMood)
+	m.url = startRaw(t, m.serve)
+	return m
+}
+
+// startMoodies starts targets a, b, c and so on.
+func startMoodies(t testing.TB, n int) (all []*moody, urls string) {
+	var quoted []string
+	for i := range n {
+		all = append(all, startMoody(t, string(rune('a'+i))))
+		quoted = append(quoted, fmt.Sprintf("%q", all[i].url))
+	}
+	return all, strings.Join(quoted, ", ")
+}
+
+func (m *moody) set(mood string) { m.mood.Store(&mood) }
+func (m *moody) address() string { return strings.TrimPrefix(m.url, "http://") }
+
+func (m *moody) serve(c *rawConn, done <-chan struct{}) {
+	if mood := *m.mood.Load(); mood == closeMood || mood == resetMood {
+		m.touched.Add(1)
+		m.end(c, mood)
+		return
+	}
+	for {
+		head := c.head()
+		if head == "" {
+			return
+		}
+		mood := *m.mood.Load()
+		check := strings.HasPrefix(head, "GET /healthz ")
+		if !check {
+			m.touched.Add(1)
+			m.served.Add(1)
+		}
+		if n := headValue(head, "Content-Length"); n != "" {
+			var length int64
+			_, _ = fmt.Sscan(n, &length)
+			_, _ = io.CopyN(io.Discard, c.in, length)
+		}
+		m.active.Add(1)
+		keep := m.answer(c, head, mood, done)
+		m.active.Add(-1)
+		if !keep {
+			return
+		}
+	}
+}
+
+// answer does what the mood says; false ends the connection.
+func (m *moody) answer(c *rawConn, head, mood string, done <-chan struct{}) bool {
+	nonce := headValue(head, "X-Nonce")
+	switch mood {
+	case silentMood:
+		<-done // the gateway has to give up
+		return false
+	case closeMood, resetMood:
+		m.end(c, mood)
+		return false
+	case halfMood:
+		c.write("HTTP/1.1 200 OK\r\nContent-Le")
+		return false
+	case garbageMood:
+		c.write("\x16\x03\x01 what is this?\r\n\r\n")
+		return false
+	case cutMood:
+		c.write("HTTP/1.1 200 OK\r\nX-Nonce: " + nonce + "\r\nContent-Length: 100000\r\n\r\n" + nonce + " ")
+		return false
+	case chunkMood:
+		c.write("HTTP/1.1 200 OK\r\nX-Nonce: " + nonce + "\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n" + nonce + " ")
+		return false
+	case errorMood:
+		c.write("HTTP/1.1 500 Oops\r\nContent-Length: 4\r\n\r\noops")
+		return true
+	case slowMood:
+		select {
+		case <-done:
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	times := 1
+	if strings.HasSuffix(nonce, "7") {
+		times = 4000 // more than comes with the head
+	}
+	body := strings.Repeat(nonce+" ", times)
+	c.write(fmt.Sprintf("HTTP/1.1 200 OK\r\nX-Name: %s\r\nX-Nonce: %s\r\nContent-Length: %d\r\n\r\n%s", m.name, nonce, len(body), body))
+	return mood != raceMood
+}
+
+func (m *moody) end(c *rawConn, mood string) {
+	if mood == resetMood {
+		_ = c.SetLinger(0)
+	}
+	_ = c.Close()
+}
+
+// headValue is a field of a head, "" if there is none.
+func headValue(head, name string) string {
+	for line := range strings.SplitSeq(head, "\r\n") {
+		if key, value, ok := strings.Cut(line, ":"); ok && strings.EqualFold(key, name) {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+// targetOf is what /status tells of a target.
+func (g *gateway) targetOf(t testing.TB, address string) engine.TargetStatus {
+	t.Helper()
+	for _, u := range g.status(t).Upstreams {
+		for _, one := range u.Targets {
+			if one.Address == address {
+				return one
+			}
+		}
+	}
+	t.Fatalf("/status knows no target %s", address)
+	panic("unreachable")
+}
+
+// until waits for a state of a target, while requests go on.
+func (g *gateway) until(t testing.TB, what string, m *moody, is func(s engine.TargetStatus) bool) {
+	t.Helper()
+	eventually(t, m.name+": "+what, func() bool {
+		_ = g.load(t, 1, 5)
+		return is(g.targetOf(t, m.address()))
+	})
+}
+
+func isOpen(s engine.TargetStatus) bool   { return s.Breaker == "open" }
+func isClosed(s engine.TargetStatus) bool { return s.Breaker == "closed" && s.Present }
+
+// tally is how requests ended, by reason or status, or by the name of the target that served them.
+type tally struct {
+	mu    sync.Mutex
+	ended map[string]int
+	names map[string]int
+}
+
+func (a *tally) count(m map[string]int, key string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	m[key]++
+}
+
+// failed is how many requests were not answered 200.
+func (a *tally) failed() (n int) {
+	for _, k := range slices.Collect(maps.Keys(a.ended)) {
+		if k != "200" {
+			n += a.ended[k]
+		}
+	}
+	return n
+}
+
+func (a *tally) String() string { return fmt.Sprint(a.ended, " served by ", a.names) }
+
+// load sends n GETs in all, from as many workers, each on a connection that it keeps. Every answer must be that
+// of its own request.
+func (g *gateway) load(t testing.TB, workers, n int) *tally {
+	t.Helper()
+	return g.loadWith(t, workers, n, func(i int) string { return "GET /x HTTP/1.1\r\nHost: h\r\n" })
+}
+
+var nonces atomic.Int64
+
+// loadWith is load with heads of the caller's, without the empty line.
+func (g *gateway) loadWith(t testing.TB, workers, n int, head func(i int) string) *tally {
+	t.Helper()
+	total := &tally{ended: map[string]int{}, names: map[string]int{}}
+	var running sync.WaitGroup
+	var next atomic.Int64
+	for range workers {
+		running.Go(func() {
+			var c net.Conn
+			var in *bufio.Reader
+			defer func() {
+				if c != nil {
+					c.Close()
+				}
+			}()
+			for i := next.Add(1); i <= int64(n); i = next.Add(1) {
+				if c == nil {
+					var err error
+					if c, err = net.DialTimeout("tcp", g.address, patience); err != nil {
+						t.Error(err)
+						return
+					}
+					in = bufio.NewReader(c)
+				}
+				_ = c.SetDeadline(time.Now().Add(patience))
+				nonce := fmt.Sprintf("n%d", nonces.Add(1))
+				raw := head(int(i)) + "X-Nonce: " + nonce + "\r\n\r\n"
+				if strings.HasPrefix(raw, "POST") {
+					raw = strings.TrimSuffix(raw, "\r\n") + "Content-Length: 5\r\n\r\nhello"
+				}
+				_, _ = io.WriteString(c, raw)
+				r, err := readResponse(in, "GET")
+				if err != nil {
+					total.count(total.ended, "broken: "+err.Error())
+					c.Close()
+					c = nil
+					continue
+				}
+				total.judge(t, r, nonce)
+				if r.cut != nil || r.fields.has("Connection") {
+					c.Close()
+					c = nil
+				}
+			}
+		})
+	}
+	running.Wait()
+	return total
+}
+
+// judge counts an answer, which must be one to the request with this nonce.
+func (a *tally) judge(t testing.TB, r *response, nonce string) {
+	key := fmt.Sprint(r.status)
+	if _, reason, ok := strings.Cut(r.body, `"reason":"`); ok {
+		key, _, _ = strings.Cut(reason, `"`)
+	}
+	if r.cut != nil {
+		key = "cut"
+	}
+	a.count(a.ended, key)
+	if r.status != 200 {
+		return
+	}
+	if r.cut == nil {
+		a.count(a.names, r.fields.get("X-Name"))
+	}
+	if got := r.fields.get("X-Nonce"); got != nonce {
+		t.Errorf("the answer to %s is that to %q", nonce, got)
+	}
+	if r.cut == nil && strings.ReplaceAll(r.body, nonce+" ", "") != "" {
+		t.Errorf("the answer to %s has a body of another one", nonce)
+	}
+}
+
+// moodyUpstream is an upstream with a route for everything.
+func moodyUpstream(urls, tables string) string {
+	return "[upstream.a]\ntargets = [" + urls + "]\n" + tables + routeToA
+}

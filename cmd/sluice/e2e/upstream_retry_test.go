@@ -1,0 +1,316 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// strict is a breaker that opens at the first failure that counts, and not again for a minute.
+const strict = `
+[upstream.a.breaker]
+failure_ratio = 0.01
+min_requests = 1
+open_for = "1m"
+`
+
+// lenient is one that does not open.
+const lenient = `
+[upstream.a.breaker]
+min_requests = 1000000
+`
+
+// Nothing is tried again that a target has, or may have, acted on, however many tries are allowed.
+func TestUpstreamNoSecondTry(t *testing.T) {
+	t.Parallel()
+	const get, post = "GET / HTTP/1.1\r\nHost: h\r\n\r\n", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi"
+	for _, c := range []struct {
+		intent, mood, raw string
+		status            int
+		reason            string
+		tries             int64
+	}{
+		{"a byte of an answer", halfMood, get, 502, "upstream_reset", 1},
+		{"a malformed answer", garbageMood, get, 502, "upstream_malformed", 1},
+		{"a bad status", errorMood, get, 500, "", 1},
+		{"a body was sent, then a close", closeMood, post, 502, "upstream_reset", 1},
+		{"a body was sent, then a reset", resetMood, post, 502, "upstream_reset", 1},
+		{"a body was sent, then silence", silentMood, post, 504, "upstream_timeout", 1},
+		{"what can be repeated is", closeMood, get, 502, "upstream_reset", 3},
+	} {
+		t.Run(c.intent, func(t *testing.T) {
+			t.Parallel()
+			all, urls := startMoodies(t, 3)
+			g := startGateway(t, moodyUpstream(urls, `balance = "round_robin"
+[upstream.a.retry]
+attempts = 3
+[upstream.a.timeouts]
+response = "200ms"
+`+lenient))
+			// The connections stand already: only the request itself meets the mood.
+			if r := g.load(t, 1, 3); r.failed() > 0 || len(r.names) != 3 {
+				t.Fatalf("all are well: %v", r)
+			}
+			before := int64(0)
+			for _, m := range all {
+				m.set(c.mood)
+				before += m.served.Load()
+			}
+			_, r := g.exchange(t, c.raw)
+			if c.reason != "" {
+				r.expectProblem(t, c.status, c.reason)
+			} else if r.status != c.status {
+				t.Errorf("status %d, want %d", r.status, c.status)
+			}
+			tries := -before
+			for _, m := range all {
+				tries += m.served.Load()
+			}
+			// A target that resets at once never reads a request on a new connection.
+			if tries > c.tries || tries < min(c.tries, 1) {
+				t.Errorf("%d tries, want %d", tries, c.tries)
+			}
+		})
+	}
+}
+
+// Where nothing listens nothing was sent: every method is tried elsewhere.
+func TestUpstreamNothingListens(t *testing.T) {
+	t.Parallel()
+	_, urls := startMoodies(t, 2)
+	g := startGateway(t, moodyUpstream(fmt.Sprintf("\"http://%s\", %s", freeAddress(t), urls), lenient))
+	r := g.loadWith(t, 4, 1000, func(i int) string {
+		return []string{"GET", "POST", "PURGE"}[i%3] + " / HTTP/1.1\r\nHost: h\r\n"
+	})
+	if r.failed() > 1 || len(r.names) != 2 {
+		t.Error(r)
+	}
+}
+
+// Targets that close each idle connection right behind the answer cost idempotent requests nothing, and
+// are not blamed for it.
+func TestUpstreamKeepAliveRace(t *testing.T) {
+	t.Parallel()
+	all, urls := startMoodies(t, 2)
+	for _, m := range all {
+		m.set(raceMood)
+	}
+	g := startGateway(t, moodyUpstream(urls, strict))
+	if r := g.load(t, 8, 4000); r.failed() > 0 {
+		t.Error(r)
+	}
+	for _, m := range all {
+		if s := g.targetOf(t, m.address()); !isClosed(s) {
+			t.Errorf("a race counts as a failure: %+v", s)
+		}
+	}
+	if strings.Contains(g.log.String(), "forwarding failed") {
+		t.Error("a race is logged as a failure")
+	}
+}
+
+// The same when each of many idle connections is closed just as it is used: none may count.
+func TestUpstreamKeepAliveRaceOfMany(t *testing.T) {
+	t.Parallel()
+	up := startRecorder(t, func(c *recorderConn) {
+		r := c.next()
+		if r == nil {
+			return
+		}
+		if r.path == "/slow" {
+			time.Sleep(300 * time.Millisecond) // so that as many connections are opened as clients ask
+		}
+		nonce := r.fields.get("X-Nonce")
+		c.write(fmt.Sprintf("HTTP/1.1 200 OK\r\nX-Name: a\r\nX-Nonce: %s\r\nContent-Length: 0\r\n\r\n", nonce))
+		_, _ = c.in.ReadByte()
+	})
+	g := startGateway(t, moodyUpstream(fmt.Sprintf("%q", up.url()), strict))
+	slow := func(int) string { return "GET /slow HTTP/1.1\r\nHost: h\r\n" }
+	if r := g.loadWith(t, 6, 6, slow); r.failed() > 0 {
+		t.Fatal(r)
+	}
+	if n := g.idle(t); n < 4 {
+		t.Fatalf("%d idle connections, want some more", n)
+	}
+	if r := g.load(t, 1, 1); r.failed() > 0 {
+		t.Errorf("several idle connections that were closed: %v", r)
+	}
+	if s := g.targetOf(t, up.address); !isClosed(s) {
+		t.Errorf("races count as failures: %+v", s)
+	}
+}
+
+// A client that leaves, before or within the answer, says nothing about the target.
+func TestUpstreamClientLeaves(t *testing.T) {
+	t.Parallel()
+	all, urls := startMoodies(t, 1)
+	g := startGateway(t, moodyUpstream(urls, strict))
+	m := all[0]
+	for i, mood := range []string{silentMood, slowMood, wellMood} {
+		m.set(mood)
+		for range 20 {
+			seen := m.served.Load()
+			c := g.dial(t)
+			c.send("GET /x HTTP/1.1\r\nHost: h\r\nX-Nonce: 7\r\n\r\n") // a large answer, if any
+			eventually(t, "the target has the request", func() bool { return m.served.Load() > seen })
+			if i%2 == 0 {
+				_ = c.SetLinger(0)
+			}
+			c.Close()
+		}
+		// Half a request body, too.
+		c := g.dial(t)
+		c.send("POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 50000\r\n\r\nhello")
+		time.Sleep(10 * time.Millisecond)
+		c.Close()
+		eventually(t, "no request is left", func() bool { return g.targetOf(t, m.address()).InFlight == 0 })
+		if s := g.targetOf(t, m.address()); !isClosed(s) {
+			t.Fatalf("%s: the target is blamed: %+v", mood, s)
+		}
+	}
+	if r := g.load(t, 2, 50); r.failed() > 0 {
+		t.Error(r)
+	}
+}
+
+// No answer is ever that to another request, whatever the targets do meanwhile.
+func TestUpstreamNonces(t *testing.T) {
+	t.Parallel()
+	all, urls := startMoodies(t, 3)
+	g := startGateway(t, moodyUpstream(urls, `
+[upstream.a.timeouts]
+connect = "200ms"
+response = "50ms"
+[upstream.a.breaker]
+min_requests = 20
+window = "300ms"
+open_for = "50ms"
+`))
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		moods := []string{wellMood, errorMood, raceMood, closeMood, resetMood, slowMood, halfMood, garbageMood, silentMood, cutMood, chunkMood}
+		for i := 0; ; i++ {
+			// At most two are badly off.
+			all[i%3].set(moods[i%len(moods)])
+			all[(i+1)%3].set(wellMood)
+			select {
+			case <-stop:
+				return
+			case <-time.After(30 * time.Millisecond):
+			}
+		}
+	}()
+	r := g.loadWith(t, 12, 20000, func(i int) string {
+		return []string{"GET", "GET", "POST", "PUT"}[i%4] + " / HTTP/1.1\r\nHost: h\r\n"
+	})
+	close(stop)
+	<-stopped
+	t.Log(r)
+	if r.ended["200"] < 6000 || len(r.names) != 3 {
+		t.Errorf("too few good answers: %v", r)
+	}
+	for key := range r.ended {
+		switch key {
+		case "200", "500", "cut", "upstream_reset", "upstream_malformed", "upstream_timeout", "upstream_connect", "circuit_open", "no_healthy_target":
+		default:
+			t.Errorf("unexpected end %s: %v", key, r)
+		}
+	}
+	eventually(t, "no request is left", func() bool {
+		n := 0
+		for _, m := range all {
+			n += g.targetOf(t, m.address()).InFlight
+		}
+		return n == 0
+	})
+}
+
+// A reload leaves an upstream that did not change its breakers; one that changed begins anew.
+func TestUpstreamReload(t *testing.T) {
+	t.Parallel()
+	all, urls := startMoodies(t, 2)
+	before := moodyUpstream(urls, strict)
+	g := startGateway(t, before)
+	all[0].set(errorMood)
+	g.until(t, "the breaker opens", all[0], isOpen)
+	served := all[0].served.Load()
+	g.reload(t, before+"\n[upstream.other]\ntargets = [\"http://127.0.0.1:1\"]\n"+routeTo("/other", "other", ""))
+	if s := g.targetOf(t, all[0].address()); !isOpen(s) || s.Reopens < 1 {
+		t.Errorf("after a reload of something else: %+v", s)
+	}
+	if r := g.load(t, 4, 200); r.failed() > 0 || all[0].served.Load() != served {
+		t.Errorf("the open breaker let requests pass: %v", r)
+	}
+	all[0].set(wellMood)
+	g.reload(t, strings.Replace(before, `"1m"`, `"2m"`, 1))
+	if s := g.targetOf(t, all[0].address()); !isClosed(s) {
+		t.Errorf("after a reload with another breaker: %+v", s)
+	}
+	if r := g.load(t, 4, 200); r.failed() > 0 || len(r.names) != 2 {
+		t.Errorf("after a reload with another breaker: %v", r)
+	}
+}
+
+// The first try at a single target is followed by a pause of random length: what has just failed needs one.
+func TestUpstreamBacksOff(t *testing.T) {
+	t.Parallel()
+	all, urls := startMoodies(t, 1)
+	g := startGateway(t, moodyUpstream(urls, lenient))
+	all[0].set(closeMood)
+	began := time.Now()
+	const requests = 40
+	if r := g.load(t, 1, requests); r.ended["upstream_reset"] != requests {
+		t.Error(r)
+	}
+	// A pause is 25 ms long on average; that forty add up to less than half of it does not happen.
+	if took := time.Since(began); took < requests*12*time.Millisecond {
+		t.Errorf("%d requests with two tries each took %v", requests, took)
+	}
+	if got := all[0].touched.Load(); got != 2*requests {
+		t.Errorf("%d connections for %d requests", got, requests)
+	}
+}
+
+// A tunnel may last for days. That it was opened is what a probe has to know.
+func TestUpstreamTunnelAsProbe(t *testing.T) {
+	t.Parallel()
+	var sick atomic.Bool
+	url := startRaw(t, func(c *rawConn, done <-chan struct{}) {
+		for head := c.head(); head != ""; head = c.head() {
+			switch {
+			case sick.Load():
+				c.write("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n")
+			case headValue(head, "Upgrade") != "":
+				c.write("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+				<-done
+				return
+			default:
+				c.write(answerOK)
+			}
+		}
+	})
+	g := startGateway(t, moodyUpstream(fmt.Sprintf("%q", url), `
+[upstream.a.breaker]
+failure_ratio = 0.01
+min_requests = 1
+open_for = "200ms"
+probes = 1
+`))
+	sick.Store(true)
+	client := g.dial(t)
+	if r := client.ask("/"); r.status != 500 {
+		t.Fatal(r.line)
+	}
+	client.ask("/").expectProblem(t, 503, "circuit_open")
+	sick.Store(false)
+	eventually(t, "a tunnel is let through", func() bool {
+		c := g.dial(t)
+		return c.ask("/", "Connection: Upgrade", "Upgrade: echo").status == 101
+	})
+	if r := client.ask("/"); r.status != 200 {
+		t.Errorf("a target that opened a tunnel: %s %s", r.line, r.body)
+	}
+}

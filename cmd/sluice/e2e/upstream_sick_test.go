@@ -1,0 +1,241 @@
+package e2e
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-gateway/sluice/engine"
+)
+
+// One of three targets is sick. What can be tried again never fails for a client; what cannot, because the
+// target took its time or had begun to answer, fails a few times until the breaker opens, and then once for each
+// probe. The breaker closes again when the target is well.
+func TestUpstreamOneSick(t *testing.T) {
+	t.Parallel()
+	const openFor = 3 * time.Second
+	for _, c := range []struct {
+		mood string
+		most int    // failures until the breaker is open
+		as   string // and how they look
+	}{
+		{closeMood, 0, ""},
+		{resetMood, 0, ""},
+		{silentMood, 8, "upstream_timeout"},
+		{halfMood, 8, "upstream_reset"},
+		{garbageMood, 8, "upstream_malformed"},
+		{errorMood, 8, "500"},
+		{cutMood, 8, "cut"},
+		{chunkMood, 8, "cut"},
+	} {
+		t.Run(c.mood, func(t *testing.T) {
+			t.Parallel()
+			all, urls := startMoodies(t, 3)
+			g := startGateway(t, moodyUpstream(urls, `balance = "round_robin"
+[upstream.a.timeouts]
+response = "200ms"
+[upstream.a.breaker]
+min_requests = 4
+probes = 2
+open_for = "3s"
+`))
+			if r := g.load(t, 1, 6); r.failed() > 0 || len(r.names) != 3 {
+				t.Fatalf("all are well: %v", r)
+			}
+			sick := all[1]
+			sick.set(c.mood)
+			opening := g.load(t, 4, 60)
+			if n := opening.failed(); n > c.most || n != opening.ended[c.as] {
+				t.Errorf("until the breaker was open: %v, want at most %d failures %s", opening, c.most, c.as)
+			}
+			if s := g.targetOf(t, sick.address()); !isOpen(s) || s.Reopens <= 0 || s.Reopens > openFor.Seconds() {
+				t.Errorf("/status of the sick target: %+v", s)
+			}
+			for _, well := range []*moody{all[0], all[2]} {
+				if s := g.targetOf(t, well.address()); !isClosed(s) {
+					t.Errorf("/status of a target that is well: %+v", s)
+				}
+			}
+			began := time.Now()
+			r := g.load(t, 4, 2000)
+			allowed := 2
+			if c.most > 0 {
+				allowed += 2 * int(time.Since(began)/openFor) // a round of probes each
+			}
+			if r.failed() > allowed {
+				t.Errorf("with an open breaker: %v, want at most %d failures", r, allowed)
+			}
+			sick.set(wellMood)
+			g.until(t, "the breaker closes", sick, isClosed)
+			before := sick.served.Load()
+			if r := g.load(t, 4, 400); r.failed() > 0 {
+				t.Errorf("all are well again: %v", r)
+			}
+			if sick.served.Load() == before {
+				t.Error("the target that is well again gets nothing")
+			}
+		})
+	}
+}
+
+// When the breakers of all targets are open, the answer is made at once and the targets see nothing of it. When
+// they are well, probes find out.
+func TestUpstreamAllSick(t *testing.T) {
+	t.Parallel()
+	for _, mood := range []string{errorMood, resetMood} {
+		t.Run(mood, func(t *testing.T) {
+			t.Parallel()
+			all, urls := startMoodies(t, 3)
+			g := startGateway(t, moodyUpstream(urls, `
+[upstream.a.breaker]
+min_requests = 2
+probes = 2
+open_for = "3s"
+`))
+			for _, m := range all {
+				m.set(mood)
+			}
+			client := g.dial(t)
+			var r *response
+			eventually(t, "all breakers open", func() bool {
+				r = client.do("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+				return r.status == 503
+			})
+			touched := all[0].touched.Load() + all[1].touched.Load() + all[2].touched.Load()
+			began := time.Now()
+			n := 0
+			for ; time.Since(began) < time.Second && n < 300; n++ {
+				r = client.do("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+				r.expectProblem(t, 503, "circuit_open")
+				if after, err := strconv.Atoi(r.fields.get("Retry-After")); err != nil || after < 1 || after > 3 {
+					t.Errorf("Retry-After %q", r.fields.get("Retry-After"))
+				}
+			}
+			t.Logf("%d answers in %v", n, time.Since(began))
+			if now := all[0].touched.Load() + all[1].touched.Load() + all[2].touched.Load(); now != touched {
+				t.Errorf("the targets were touched %d times", now-touched)
+			}
+			for _, m := range all {
+				m.set(wellMood)
+			}
+			for _, m := range all {
+				g.until(t, "the breaker closes", m, isClosed)
+			}
+			if r := g.load(t, 4, 200); r.failed() > 0 {
+				t.Errorf("after the recovery: %v", r)
+			}
+			for _, line := range []string{`"from":"closed","to":"open"`, `"from":"open","to":"half-open"`, `"from":"half-open","to":"closed"`} {
+				if n := strings.Count(g.log.String(), line); n < 3 {
+					t.Errorf("%d log lines with %s, want one for each target", n, line)
+				}
+			}
+		})
+	}
+}
+
+// checked is the table of health checks that are quick to judge.
+const checked = `
+[upstream.a.health]
+path = "/healthz"
+interval = "50ms"
+timeout = "50ms"
+healthy = 2
+unhealthy = 2
+[upstream.a.breaker]
+min_requests = 1000000
+`
+
+// A target whose checks fail leaves the choice before any request has met it, and comes back. With none left,
+// no request is sent anywhere.
+func TestUpstreamHealthChecks(t *testing.T) {
+	t.Parallel()
+	all, urls := startMoodies(t, 3)
+	g := startGateway(t, moodyUpstream(urls, checked))
+	healthy := func(m *moody, want string) {
+		t.Helper()
+		eventually(t, m.name+" is "+want, func() bool {
+			s := g.targetOf(t, m.address())
+			return s.Health == want && s.Present == (want == "healthy") && (s.LastCheck == "") == s.Present
+		})
+	}
+	for _, mood := range []string{errorMood, silentMood, resetMood, garbageMood} {
+		all[0].set(mood)
+		healthy(all[0], "unhealthy")
+		before := all[0].served.Load()
+		if r := g.load(t, 4, 300); r.failed() > 0 {
+			t.Errorf("%s: %v", mood, r)
+		}
+		if all[0].served.Load() != before {
+			t.Errorf("%s: an unhealthy target got requests", mood)
+		}
+		all[0].set(wellMood)
+		healthy(all[0], "healthy")
+		if r := g.load(t, 4, 300); r.failed() > 0 || r.names["a"] == 0 {
+			t.Errorf("after %s: %v", mood, r)
+		}
+	}
+	for _, m := range all {
+		m.set(errorMood)
+	}
+	for _, m := range all {
+		healthy(m, "unhealthy")
+	}
+	served := all[0].served.Load() + all[1].served.Load() + all[2].served.Load()
+	_, r := g.exchange(t, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	r.expectProblem(t, 503, "no_healthy_target")
+	if r.fields.get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+	if now := all[0].served.Load() + all[1].served.Load() + all[2].served.Load(); now != served {
+		t.Error("an unhealthy target got a request")
+	}
+	all[2].set(wellMood)
+	healthy(all[2], "healthy")
+	if r := g.load(t, 4, 100); r.failed() > 0 || r.names["c"] != 100 {
+		t.Errorf("with one target back: %v", r)
+	}
+}
+
+// A target that breaks off several requests in a row is ejected for a while, whatever its breaker says; it
+// comes back by itself. Not more than half of the targets are.
+func TestUpstreamEjection(t *testing.T) {
+	t.Parallel()
+	all, urls := startMoodies(t, 3)
+	g := startGateway(t, moodyUpstream(urls, "[upstream.a.breaker]\nmin_requests = 1000000\n"))
+	sick := all[0]
+	sick.set(resetMood)
+	total := 0
+	eventually(t, "the target is ejected", func() bool {
+		r := g.load(t, 4, 20)
+		total += r.failed()
+		return !g.targetOf(t, sick.address()).Present
+	})
+	r := g.load(t, 4, 2000)
+	if total += r.failed(); total > 2 {
+		t.Errorf("%d failures, then %v", total, r)
+	}
+	sick.set(wellMood)
+	g.until(t, "it is back", sick, func(s engine.TargetStatus) bool { return s.Present })
+	if r := g.load(t, 4, 500); r.failed() > 0 || r.names["a"] == 0 {
+		t.Errorf("after the return: %v", r)
+	}
+	for _, m := range all {
+		m.set(closeMood)
+	}
+	_ = g.load(t, 4, 200)
+	out := 0
+	for _, m := range all {
+		if !g.targetOf(t, m.address()).Present {
+			out++
+		}
+	}
+	if out > 1 {
+		t.Errorf("%d of three targets are ejected", out)
+	}
+	_, last := g.exchange(t, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	last.expectProblem(t, 502, "upstream_reset")
+	if !strings.Contains(g.log.String(), "target out") {
+		t.Error("no log line of the ejection")
+	}
+}
