@@ -40,7 +40,7 @@ func Faults() []*Fault {
 		f.badRequest, f.badPath, f.timeout, f.tooLarge, f.targetTooLong, f.headTooLarge, f.version,
 		f.noRoute, f.method, f.noVariant, f.connections, f.limited, f.queueFull,
 		f.noCredentials, f.credentials, f.scope, f.authStore,
-		f.connect, f.connectTimeout, f.noTarget, f.circuitOpen, f.upstreamTimeout, f.reset, f.malformed, f.upgrade, f.clientGone, f.internal,
+		f.connect, f.connectTimeout, f.noTarget, f.circuitOpen, f.upstreamTimeout, f.sendTimeout, f.routeTimeout, f.reset, f.malformed, f.upgrade, f.clientGone, f.internal,
 	}
 }
 
@@ -49,6 +49,7 @@ type faults struct {
 	badRequest, badPath, timeout, tooLarge, targetTooLong, headTooLarge, version  *Fault
 	noRoute, method, noVariant, connections, limited, queueFull                   *Fault
 	noCredentials, credentials, scope, authStore, circuitOpen                     *Fault
+	sendTimeout, routeTimeout                                                     *Fault
 	connect, connectTimeout, noTarget, upstreamTimeout, reset, malformed, upgrade *Fault
 	clientGone, internal                                                          *Fault
 }
@@ -82,6 +83,8 @@ func newFaults() *faults {
 		connectTimeout: target(504, "upstream_connect_timeout", "The upstream could not be reached in time."),
 		noTarget:       target(503, "no_healthy_target", "The upstream has no target that may take a request."),
 		circuitOpen:    &Fault{Status: 503, Reason: "circuit_open", Detail: "The upstream fails too often, and is left alone for a while.", Blame: BlameUpstream},
+		sendTimeout:    &Fault{Status: 504, Reason: "upstream_timeout", Detail: "The upstream did not take the request in time.", Blame: BlameUpstream},
+		routeTimeout:   &Fault{Status: 504, Reason: "upstream_timeout", Detail: "The exchange took longer than its route allows.", Blame: BlameUpstream},
 		upstreamTimeout: &Fault{Status: 504, Reason: "upstream_timeout", Detail: "The upstream did not answer in time.",
 			Blame: BlameUpstream},
 		reset:      target(502, "upstream_reset", "The upstream closed the connection before it had answered."),
@@ -123,6 +126,8 @@ func (f *faults) ofUpstream(err error) *Fault {
 		return f.connectTimeout
 	case e.Phase == upstream.PhaseConnect:
 		return f.connect
+	case e.Timeout() && e.Phase == upstream.PhaseSend:
+		return f.sendTimeout
 	case e.Timeout():
 		return f.upstreamTimeout
 	case e.Malformed():

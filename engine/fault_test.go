@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -45,19 +47,21 @@ func TestReasonsAreDocumented(t *testing.T) {
 	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_0-9]+)` \\| (\\d{3}) \\|").FindAllStringSubmatch(string(readme), -1) {
 		documented[row[1]+" "+row[2]] = true
 	}
-	seen := map[string]bool{}
+	status, details := map[string]int{}, map[string]bool{}
 	for _, f := range Faults() {
-		if seen[f.Reason] {
-			t.Errorf("two faults have the reason %s", f.Reason)
+		if details[f.Detail] || status[f.Reason] != 0 && status[f.Reason] != f.Status {
+			t.Errorf("two faults say %s: %q", f.Reason, f.Detail)
 		}
-		seen[f.Reason] = true
-		row := fmt.Sprintf("%s %d", f.Reason, f.Status)
-		if !documented[row] {
+		details[f.Detail], status[f.Reason] = true, f.Status
+		if row := fmt.Sprintf("%s %d", f.Reason, f.Status); !documented[row] {
 			t.Errorf("the README has no row for %s", row)
 		}
-		delete(documented, row)
 	}
 	for row := range documented {
+		reason, code, _ := strings.Cut(row, " ")
+		if strconv.Itoa(status[reason]) == code {
+			continue
+		}
 		t.Errorf("the README has a row for %s, which is no fault", row)
 	}
 }

@@ -211,6 +211,8 @@ func (e *Engine) faultOf(x *exchange, err error) *Fault {
 		return e.faults.upgrade
 	case errors.Is(err, errBadResponse):
 		return e.faults.malformed
+	case isTimeout(err) && !x.deadline.IsZero() && !time.Now().Before(x.deadline):
+		return e.faults.routeTimeout
 	default:
 		return e.faults.ofUpstream(err)
 	}

@@ -246,7 +246,11 @@ func TestUpstreamTimeouts(t *testing.T) {
 			client := g.dial(t)
 			for range 2 {
 				start := time.Now()
-				client.do(c.raw).expectProblem(t, c.status, c.reason)
+				r := client.do(c.raw)
+				r.expectProblem(t, c.status, c.reason)
+				if whole := strings.Contains(r.body, "than its route allows"); whole != (c.route != "") {
+					t.Errorf("the phase is not told: %s", r.body)
+				}
 				if took := time.Since(start); took > patience/4 {
 					t.Errorf("took %v", took)
 				}
