@@ -183,6 +183,9 @@ func (c *compiler) presenceChanged(name string) func(target string, present bool
 }
 
 func targetConfig(t config.Target) upstream.TargetConfig {
+	if t.URL.Scheme == "unix" {
+		return upstream.TargetConfig{Address: "unix:" + t.URL.Opaque, Weight: t.Weight}
+	}
 	secure := t.URL.Scheme == "https"
 	address := t.URL.Host
 	if t.URL.Port() == "" {

@@ -197,7 +197,7 @@ func (x *exchange) appendHost(dst []byte) []byte {
 	case len(x.host) > 0:
 		return append(dst, x.host...)
 	default:
-		return append(dst, x.target.Address()...)
+		return append(dst, x.target.Host()...)
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 
 // Upstream is [upstream.NAME]: a group of servers that answer alike.
 type Upstream struct {
-	Targets            []Target      `toml:"targets" required:"true" doc:"the servers: \"http://HOST:PORT\", \"https://HOST:PORT\" or { url = …, weight = … }"`
+	Targets            []Target      `toml:"targets" required:"true" doc:"the servers: \"http://HOST:PORT\", \"https://HOST:PORT\", \"unix:/PATH\" or { url = …, weight = … }"`
 	Balance            string        `toml:"balance" enum:"p2c|round_robin|least_conn|hash" doc:"how a target is picked; p2c: of two at random, the one with fewer requests in flight"`
 	HashOn             string        `toml:"hash_on" enum:"client|ip|header:|cookie:|path" doc:"what balance = \"hash\" hashes"`
 	Host               string        `toml:"host" kind:"hostport" doc:"Host sent upstream; empty: the client's"`
@@ -24,7 +24,7 @@ type Upstream struct {
 
 // Target is one server of an upstream; in the file a URL, or a table when it has a weight.
 type Target struct {
-	URL    *url.URL `toml:"url" required:"true" doc:"http:// or https://, host and port; no path"`
+	URL    *url.URL `toml:"url" required:"true" doc:"http:// or https://, host and port, no path; or unix:/PATH"`
 	Weight int      `toml:"weight" min:"1" max:"1000" doc:"its share of the requests, against the other targets' weights"`
 }
 

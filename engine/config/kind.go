@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-var errTarget = errors.New(`want "http://HOST:PORT" or "https://HOST:PORT" and nothing behind it`)
+var errTarget = errors.New(`want "http://HOST:PORT" or "https://HOST:PORT" and nothing behind it, or "unix:/PATH"`)
 
 // checkKind holds a string, which is not empty, against the syntax its kind tag names. It gives what is wrong, or "",
 // and a guess at what was meant. It does not repeat the string where that may be a secret.
@@ -155,8 +155,14 @@ func isOrigin(s string) bool {
 	return err == nil && u.Path == ""
 }
 
-// parseTarget reads SCHEME://HOST:PORT and refuses what a balancer has no use for.
+// parseTarget reads SCHEME://HOST:PORT or unix:/PATH, and refuses what a balancer has no use for.
 func parseTarget(text string) (*url.URL, error) {
+	if path, ok := strings.CutPrefix(text, "unix:"); ok {
+		if !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") || strings.IndexFunc(path, isControl) >= 0 {
+			return nil, errTarget
+		}
+		return &url.URL{Scheme: "unix", Opaque: path}, nil
+	}
 	u, err := url.Parse(text)
 	if err != nil || !isHTTPURL(text) || !isHost(u.Hostname()) {
 		return nil, errTarget

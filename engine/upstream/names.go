@@ -34,7 +34,7 @@ type resolved struct {
 func newNames(address string, interval time.Duration) *names {
 	host, port, _ := net.SplitHostPort(address)
 	n := &names{host: host, port: port, interval: interval}
-	if _, err := netip.ParseAddr(host); err == nil {
+	if _, err := netip.ParseAddr(host); err == nil || isUnix(address) {
 		n.literal = address
 	}
 	return n

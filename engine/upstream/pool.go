@@ -23,7 +23,7 @@ type Timeouts struct {
 
 // TargetConfig names one server of an upstream.
 type TargetConfig struct {
-	Address string // host:port
+	Address string // host:port, or unix:PATH
 	TLS     bool
 	Weight  int // share of the requests, relative to the other targets; 0 sends none
 }

@@ -107,7 +107,7 @@ const readmission = 100 * time.Millisecond
 // check makes the target's checker.
 func (t *Target) check(p *Pool, c HealthConfig) {
 	if c.Host == "" {
-		c.Host = t.address
+		c.Host = t.Host()
 	}
 	t.checker = newChecker(c, t.dialCheck, p.config.Random, func(healthy bool, why error) {
 		p.presence.judge(t, healthy, why, time.Since(p.config.Epoch))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -37,7 +38,7 @@ type Target struct {
 
 func newTarget(c Config, tc TargetConfig) (*Target, error) {
 	host, _, err := net.SplitHostPort(tc.Address)
-	if err != nil {
+	if err != nil && !isUnix(tc.Address) {
 		return nil, fmt.Errorf("target %q: %w", tc.Address, err)
 	}
 	t := &Target{
@@ -91,7 +92,18 @@ func (t *Target) Breaker(now time.Duration) (s BreakerState, left time.Duration)
 // InFlight is how many requests the target is working on for us.
 func (t *Target) InFlight() int { return int(t.load()) } // #nosec G115 -- far below 2^63
 
-// Address is the target's host:port as configured.
+// isUnix says whether an address is that of a unix socket.
+func isUnix(address string) bool { return strings.HasPrefix(address, "unix:") }
+
+// Host is what the target is called in requests that name no host.
+func (t *Target) Host() string {
+	if isUnix(t.address) {
+		return "localhost"
+	}
+	return t.address
+}
+
+// Address is the target's host:port or unix:PATH as configured.
 func (t *Target) Address() string { return t.address }
 
 // TLS says whether the target is spoken to over TLS.
@@ -163,7 +175,11 @@ func (t *Target) dialContext(ctx context.Context) (*Conn, error) {
 
 func (t *Target) dialAddress(ctx context.Context, address string) (*Conn, error) {
 	var d net.Dialer
-	socket, err := d.DialContext(ctx, "tcp", address)
+	network := "tcp"
+	if isUnix(address) {
+		network, address = "unix", strings.TrimPrefix(address, "unix:")
+	}
+	socket, err := d.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
