@@ -83,10 +83,10 @@ func newFaults() *faults {
 		connectTimeout: target(504, "upstream_connect_timeout", "The upstream could not be reached in time."),
 		noTarget:       target(503, "no_healthy_target", "The upstream has no target that may take a request."),
 		circuitOpen:    &Fault{Status: 503, Reason: "circuit_open", Detail: "The upstream fails too often, and is left alone for a while.", Blame: BlameUpstream},
-		sendTimeout:    &Fault{Status: 504, Reason: "upstream_timeout", Detail: "The upstream did not take the request in time.", Blame: BlameUpstream},
+		sendTimeout:    &Fault{Status: 504, Reason: "upstream_timeout", Detail: "The upstream did not take the request in time.", Blame: BlameUpstream, Retry: true},
 		routeTimeout:   &Fault{Status: 504, Reason: "upstream_timeout", Detail: "The exchange took longer than its route allows.", Blame: BlameUpstream},
 		upstreamTimeout: &Fault{Status: 504, Reason: "upstream_timeout", Detail: "The upstream did not answer in time.",
-			Blame: BlameUpstream},
+			Blame: BlameUpstream, Retry: true},
 		reset:      target(502, "upstream_reset", "The upstream closed the connection before it had answered."),
 		malformed:  &Fault{Status: 502, Reason: "upstream_malformed", Detail: "The upstream's answer is not well-formed HTTP.", Blame: BlameUpstream},
 		upgrade:    &Fault{Status: 502, Reason: "upstream_upgrade", Detail: "The upstream switched to a protocol that was not asked for.", Blame: BlameUpstream},
@@ -111,8 +111,8 @@ func (f *faults) ofHead(err error) *Fault {
 	}
 }
 
-// ofUpstream maps a failed exchange with a target. A request that timed out is not tried again: the
-// target may be at work on it, and the client has waited long enough.
+// ofUpstream maps a failed exchange with a target. Whether a request that timed out is tried again depends on
+// its method: the target may be at work on it.
 func (f *faults) ofUpstream(err error) *Fault {
 	var e *upstream.Error
 	switch {

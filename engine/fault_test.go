@@ -75,7 +75,7 @@ func TestFaultOfUpstream(t *testing.T) {
 	}{
 		{"nothing was sent", &upstream.Error{Phase: upstream.PhaseConnect, Err: syscall.ECONNREFUSED}, "upstream_connect", true},
 		{"nothing was sent, in all that time", &upstream.Error{Phase: upstream.PhaseConnect, Err: os.ErrDeadlineExceeded}, "upstream_connect_timeout", true},
-		{"the target is at work on it", &upstream.Error{Phase: upstream.PhaseHead, Err: os.ErrDeadlineExceeded}, "upstream_timeout", false},
+		{"the target may be at work on it: the method decides", &upstream.Error{Phase: upstream.PhaseHead, Err: os.ErrDeadlineExceeded}, "upstream_timeout", true},
 		{"closed instead of answered", &upstream.Error{Phase: upstream.PhaseHead, Err: io.EOF}, "upstream_reset", true},
 		{"an answer that is none", &upstream.Error{Phase: upstream.PhaseHead, Err: wire.ErrStart}, "upstream_malformed", false},
 		{"no target", upstream.ErrNoTarget, "no_healthy_target", true},

@@ -228,7 +228,8 @@ func TestRetries(t *testing.T) {
 		{"no answer: who knows this method?", drops.address, drops, get("PURGE"), false, "upstream_reset"},
 		{"no answer: method names have a case", drops.address, drops, get("get"), false, "upstream_reset"},
 		{"one byte of an answer", starts.address, starts, get("GET"), false, "upstream_reset"},
-		{"no answer in time: it may be at work", slow.address, slow, get("GET"), false, "upstream_timeout"},
+		{"no answer in time, and to ask again does no harm", slow.address, slow, get("GET"), true, ""},
+		{"no answer in time: it may be at work", slow.address, slow, post("POST"), false, "upstream_timeout"},
 		{"a malformed answer is an answer", garbage.address, garbage, get("GET"), false, "upstream_malformed"},
 		{"a refusal is an answer", refuses.address, refuses, get("GET"), false, ""},
 	} {

@@ -102,8 +102,8 @@ open_for = "1s"
 	}
 }
 
-// A process that is stopped accepts connections and answers nothing. Each request that meets it until it is left
-// alone gets 504, for the target may be at work on it; then none does.
+// A process that is stopped accepts connections and answers nothing. Requests that meet it until it is left alone
+// are late, and answered by another target, as it does no harm to ask again.
 func TestUpstreamStoppedProcess(t *testing.T) {
 	t.Parallel()
 	p := newProcess(t)
@@ -118,18 +118,12 @@ open_for = "5s"
 `))
 	p.signal(syscall.SIGSTOP)
 	t.Cleanup(func() { p.signal(syscall.SIGCONT) })
-	late := 0
 	eventually(t, "the stopped target is left alone", func() bool {
-		r := g.load(t, 4, 20)
-		late += r.ended["upstream_timeout"]
-		if r.failed() != r.ended["upstream_timeout"] {
+		if r := g.load(t, 4, 20); r.failed() > 0 {
 			t.Errorf("until it was left alone: %v", r)
 		}
 		return leftAlone(g.targetOf(t, p.address))
 	})
-	if late == 0 || late > 8 {
-		t.Errorf("%d timeouts until the target was left alone, want a few", late)
-	}
 	if r := g.load(t, 4, 2000); r.failed() > 2 {
 		t.Errorf("with a stopped target: %v", r)
 	}
