@@ -32,6 +32,13 @@ func startGatewayWith(t testing.TB, tables string, random func() uint64) *gatewa
 	t.Helper()
 	g := &gateway{path: filepath.Join(t.TempDir(), "gateway.toml"), address: freeAddress(t)}
 	g.write(t, tables)
+	g.launch(t, random)
+	return g
+}
+
+// launch runs the engine on the configuration as it is written, until the test ends.
+func (g *gateway) launch(t testing.TB, random func() uint64) {
+	t.Helper()
 	e, err := New(Options{
 		Path: g.path, Version: "test", Random: random, Log: telemetry.NewLog(io.Discard, "json", false),
 	})
@@ -47,7 +54,6 @@ func startGatewayWith(t testing.TB, tables string, random func() uint64) *gatewa
 		defer cancel()
 		e.Drain(ctx)
 	})
-	return g
 }
 
 func (g *gateway) write(t testing.TB, tables string) {

@@ -4,8 +4,6 @@ package engine
 
 import (
 	"bytes"
-	"runtime"
-	"strconv"
 	"testing"
 	"time"
 )
@@ -77,22 +75,7 @@ func TestLimitAllocations(t *testing.T) {
 			if n := len(quotas(t, a, "RateLimit")); n != 3 {
 				t.Fatalf("%d limits are counted, want 3", n)
 			}
-			run := func(n int) {
-				for range n {
-					if err := client.discardAnswer(request); err != nil {
-						t.Fatal(err)
-					}
-				}
-			}
-			run(200)
-			const rounds = 2000
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			run(rounds)
-			runtime.ReadMemStats(&after)
-			if per := float64(after.Mallocs-before.Mallocs) / rounds; per > 0.1 {
-				t.Errorf("%s allocations per request", strconv.FormatFloat(per, 'f', 2, 64))
-			}
+			holdAllocations(t, func() error { return client.discardAnswer(request) })
 		})
 	}
 }

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -16,7 +15,6 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
-	"github.com/sluice-gateway/sluice/engine/telemetry"
 	"github.com/sluice-gateway/sluice/engine/wire"
 	"github.com/sluice-gateway/sluice/limiter"
 )
@@ -34,21 +32,7 @@ func startLimitedWith(t testing.TB, server, tables string, random func() uint64)
 	if err := os.WriteFile(g.path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	e, err := New(Options{
-		Path: g.path, Version: "test", Random: random, Log: telemetry.NewLog(io.Discard, "json", false),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := e.Start(); err != nil {
-		t.Fatal(err)
-	}
-	g.Engine = e
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		e.Drain(ctx)
-	})
+	g.launch(t, random)
 	return g
 }
 

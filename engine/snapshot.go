@@ -17,7 +17,9 @@ import (
 // snapshot is a configuration, compiled: immutable, and all that a request needs. A reload stores
 // another one; exchanges under way keep theirs. What outlives a snapshot hangs from it by pointer and
 // is handed on if its part of the configuration has not changed: the pools of upstreams, with their
-// connections, and the certificates. Client connections, tunnels and sockets belong to the Engine.
+// connections, breakers and health; the methods of authentication, with what they remember; what limits have
+// counted; and the certificates. Client connections, tunnels, sockets, the limiter's buckets and the revocations
+// belong to the Engine.
 type snapshot struct {
 	file      *config.File
 	loaded    time.Time

@@ -89,23 +89,13 @@ func newKeysShow(path *string) *cobra.Command {
 		Args:  usage(cobra.ExactArgs(1)),
 	}
 	format := addFormat(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := checkFormat(cmd, *format); err != nil {
-			return err
-		}
-		text, err := keyArgument(cmd, args[0])
+	cmd.RunE = onKey(path, format, func(ctx context.Context, store keystore.Store, text string, p keyPrinter) error {
+		record, err := findKey(ctx, store, text)
 		if err != nil {
 			return err
 		}
-		return withKeys(cmd, *path, func(ctx context.Context, store keystore.Store) error {
-			record, err := findKey(ctx, store, text)
-			if err != nil {
-				return err
-			}
-			p := newKeyPrinter(cmd, *format)
-			return p.one(p.out, p.view(record))
-		})
-	}
+		return p.one(p.out, p.view(record))
+	})
 	return cmd
 }
 
@@ -120,7 +110,27 @@ func newKeysSwitch(path *string, use, short string, disabled bool) *cobra.Comman
 that it has opened stay open: sluice keys revoke closes them, too.`
 	}
 	format := addFormat(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+	cmd.RunE = onKey(path, format, func(ctx context.Context, store keystore.Store, text string, p keyPrinter) error {
+		record, err := findKey(ctx, store, text)
+		if err != nil {
+			return err
+		}
+		err = store.Update(ctx, record.ID, func(r *auth.KeyRecord) error {
+			r.Disabled = disabled
+			record = *r
+			return nil
+		})
+		if err != nil {
+			return missingKey(err, record.ID)
+		}
+		return p.did(use+"d", record)
+	})
+	return cmd
+}
+
+// onKey runs a verb on the ID or KEY of its command line.
+func onKey(path, format *string, do func(ctx context.Context, store keystore.Store, text string, p keyPrinter) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
 		if err := checkFormat(cmd, *format); err != nil {
 			return err
 		}
@@ -129,23 +139,9 @@ that it has opened stay open: sluice keys revoke closes them, too.`
 			return err
 		}
 		return withKeys(cmd, *path, func(ctx context.Context, store keystore.Store) error {
-			record, err := findKey(ctx, store, text)
-			if err != nil {
-				return err
-			}
-			err = store.Update(ctx, record.ID, func(r *auth.KeyRecord) error {
-				r.Disabled = disabled
-				record = *r
-				return nil
-			})
-			if err != nil {
-				return missingKey(err, record.ID)
-			}
-			p := newKeyPrinter(cmd, *format)
-			return p.did(use+"d", record)
+			return do(ctx, store, text, newKeyPrinter(cmd, *format))
 		})
 	}
-	return cmd
 }
 
 // keyArgument is the ID or KEY of a command line, or of standard input if it is "-".

@@ -30,31 +30,21 @@ closed by the gateways that the revocation reaches: see sluice revoke --help.`,
 		Args:    usage(cobra.ExactArgs(1)),
 	}
 	format := addFormat(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := checkFormat(cmd, *format); err != nil {
-			return err
-		}
-		text, err := keyArgument(cmd, args[0])
+	cmd.RunE = onKey(path, format, func(ctx context.Context, store keystore.Store, text string, p keyPrinter) error {
+		record, err := removeKey(ctx, store, text)
 		if err != nil {
 			return err
 		}
-		return withKeys(cmd, *path, func(ctx context.Context, store keystore.Store) error {
-			record, err := removeKey(ctx, store, text)
-			if err != nil {
-				return err
-			}
-			p := newKeyPrinter(cmd, *format)
-			closeStreams(ctx, p.notes, *path, record)
-			if p.json {
-				return printJSON(p.out, map[string]string{"id": record.ID, "client": record.Client, "state": "revoked"})
-			}
-			if record.Client == "" {
-				_, err = fmt.Fprintf(p.out, "revoked %s\n", record.ID)
-				return err
-			}
-			return p.did("revoked", record)
-		})
-	}
+		closeStreams(ctx, p.notes, *path, record)
+		if p.json {
+			return printJSON(p.out, map[string]string{"id": record.ID, "client": record.Client, "state": "revoked"})
+		}
+		if record.Client == "" {
+			_, err = fmt.Fprintf(p.out, "revoked %s\n", record.ID)
+			return err
+		}
+		return p.did("revoked", record)
+	})
 	return cmd
 }
 

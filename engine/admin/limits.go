@@ -27,39 +27,40 @@ func (s *Server) limits(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *Server) showLimit(w http.ResponseWriter, r *http.Request) {
-	name, key, err := limitKey(r)
-	if err != nil {
-		badLimitKey(err).write(w)
-		return
-	}
-	states, err := s.gateway.LimitStates(name, key)
-	if err != nil {
-		limitProblem(name, err).write(w)
-		return
-	}
-	writeJSON(w, http.StatusOK, struct {
-		Limit   string              `json:"limit"`
-		Key     []string            `json:"key"`
-		Buckets []engine.LimitState `json:"buckets"` // none: nothing has been taken lately
-	}{name, key, states})
+	onBucket(w, r, func(name string, key []string) (any, error) {
+		states, err := s.gateway.LimitStates(name, key)
+		return struct {
+			Limit   string              `json:"limit"`
+			Key     []string            `json:"key"`
+			Buckets []engine.LimitState `json:"buckets"` // none: nothing has been taken lately
+		}{name, key, states}, err
+	})
 }
 
 func (s *Server) resetLimit(w http.ResponseWriter, r *http.Request) {
+	onBucket(w, r, func(name string, key []string) (any, error) {
+		n, err := s.gateway.ResetLimit(name, key)
+		return struct {
+			Limit string   `json:"limit"`
+			Key   []string `json:"key"`
+			Reset int      `json:"reset"` // buckets that were not full
+		}{name, key, n}, err
+	})
+}
+
+// onBucket answers a request about a bucket with what do has to say of it.
+func onBucket(w http.ResponseWriter, r *http.Request, do func(name string, key []string) (any, error)) {
 	name, key, err := limitKey(r)
 	if err != nil {
 		badLimitKey(err).write(w)
 		return
 	}
-	n, err := s.gateway.ResetLimit(name, key)
+	answer, err := do(name, key)
 	if err != nil {
 		limitProblem(name, err).write(w)
 		return
 	}
-	writeJSON(w, http.StatusOK, struct {
-		Limit string   `json:"limit"`
-		Key   []string `json:"key"`
-		Reset int      `json:"reset"` // buckets that were not full
-	}{name, key, n})
+	writeJSON(w, http.StatusOK, answer)
 }
 
 // limitKey reads which bucket a request is about. What is not understood is refused: a reset must not

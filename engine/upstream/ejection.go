@@ -63,15 +63,9 @@ func unpackStanding(w uint64) standing {
 	}
 }
 
-// failed notes a failure at now. If it is the last one that was missing, the target is to be out for so long,
-// and until is set; of several callers exactly one is told. If it does not take the target out after all, it calls
-// spare.
-func (e *ejector) failed(now time.Duration) (eject bool, forTime time.Duration) {
-	return e.failedSince(now, now)
-}
-
-// failedSince is failed for an exchange that began at the time given. One from before the last recovery is
-// ignored: of the requests that hung with a target, some run out of time long after it is back.
+// failedSince notes at now that an exchange failed. If it is the last failure that was missing, the target is to
+// be out for so long, and until is set; of several callers exactly one is told. If it does not take the target
+// out after all, it calls spare. An exchange that began before the last recovery is ignored: of the requests that hung with a target, some run out of time long after it is back.
 func (e *ejector) failedSince(began, now time.Duration) (eject bool, forTime time.Duration) {
 	for {
 		w := e.word.Load()

@@ -293,3 +293,8 @@ func BenchmarkEjector(b *testing.B) {
 		}
 	})
 }
+
+// failed is failedSince for an exchange that failed as soon as it began.
+func (e *ejector) failed(now time.Duration) (eject bool, forTime time.Duration) {
+	return e.failedSince(now, now)
+}

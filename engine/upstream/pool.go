@@ -1,9 +1,11 @@
-// Package upstream holds the targets that requests are forwarded to, and the HTTP/1.1 transport
-// that speaks to them.
+// Package upstream holds the targets that requests are forwarded to, chooses among them, and speaks HTTP/1.1
+// with them.
 //
-// A Pool is one upstream of the configuration: targets and the choice between them. A Conn is one
-// connection to a target, leased for one exchange. The package never retries: the engine owns the
-// only retry loop and learns from an error's type how far an exchange had come.
+// A Pool is one upstream of the configuration. Admit chooses a target (balance.go) of those that take part
+// (presence.go: health checks and ejection) and whose breaker lets a request in (breaker.go), and gives out a
+// Pass, which Leave ends with what came of it. A Conn is one connection to a target, leased for one exchange.
+// The package never retries: the engine owns the only retry loop and learns from an error's type how far an
+// exchange had come; the pool only says whether there are means for one more.
 package upstream
 
 import (

@@ -47,17 +47,6 @@ type content struct {
 	err string // why it could not be read
 }
 
-// Watch calls changed whenever the content of one of the files is no longer what it was before: a short
-// form of New and Run for callers to whom a change between their own first read and this call does not
-// matter.
-func Watch(ctx context.Context, files []string, debounce time.Duration, changed func()) error {
-	w, err := New(files)
-	if err != nil {
-		return err
-	}
-	return w.Run(ctx, debounce, changed)
-}
-
 // New takes note of the files, which need not exist, and watches them from here on. A caller who reads
 // them after New and then calls Run misses no change. It fails when the kernel has no inotify instance or
 // watch left to give, or a folder may not be read. Close the Watcher if Run is never called.

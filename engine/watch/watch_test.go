@@ -120,7 +120,11 @@ func TestWatch(t *testing.T) {
 	at := t.TempDir()
 	calls := make(chan struct{}, 100)
 	runUntilEnd(t, func(ctx context.Context) error {
-		return Watch(ctx, []string{filepath.Join(at, "conf")}, time.Millisecond, func() { calls <- struct{}{} })
+		w, err := New([]string{filepath.Join(at, "conf")})
+		if err != nil {
+			return err
+		}
+		return w.Run(ctx, time.Millisecond, func() { calls <- struct{}{} })
 	})
 	for i := 0; ; i++ { // it has begun at some time: go on with changes until it has
 		write(t, at, "conf", strconv.Itoa(i))

@@ -276,18 +276,13 @@ func (g *gateway) wait() int {
 }
 
 // rss is the process's resident memory in bytes.
-func (g *gateway) rss() int64 { return g.memory("VmRSS:") }
-
-// peakRSS is the most it ever was.
-func (g *gateway) peakRSS() int64 { return g.memory("VmHWM:") }
-
-func (g *gateway) memory(field string) int64 {
+func (g *gateway) rss() int64 {
 	g.t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.command.Process.Pid))
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(string(status), field)
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
 	kilobytes, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
 	n, err := strconv.ParseInt(kilobytes, 10, 64)
 	if err != nil {
