@@ -34,7 +34,7 @@ func TestIssuerAllocations(t *testing.T) {
 
 // TestIssuerMemory: what an issuer holds depends on its configuration, and not on how many tokens it has seen.
 func TestIssuerMemory(t *testing.T) {
-	const size, tokens = 10_000, 100_000
+	const size, tokens = 100_000, 110_000
 	config := jwtConfig(t)
 	config.Keys, config.Algorithms, config.Secret, config.Cache = nil, []string{"HS256"}, []byte(jwtSecret), size
 	heap := func() uint64 {
