@@ -27,6 +27,8 @@ type Status struct {
 	Revocations  RevocationStatus     `json:"revocations"`
 	Limits       []LimitSummary       `json:"limits"`
 	Certificates map[string]time.Time `json:"certificates,omitempty"` // when each name's ends
+	Offenders    Offenders            `json:"offenders"`
+	Cluster      *ClusterStatus       `json:"cluster,omitempty"` // nil: this gateway is on its own
 }
 
 // ConfigStatus tells which configuration is live and how the attempts to change it went.
@@ -54,12 +56,14 @@ type RouteStatus struct {
 	Path    string   `json:"path"`
 	Auth    []string `json:"auth"`
 	To      string   `json:"to"`
+	Traffic Traffic  `json:"traffic"`
 }
 
 // UpstreamStatus is an upstream and its targets.
 type UpstreamStatus struct {
 	Name    string         `json:"name"`
 	Targets []TargetStatus `json:"targets"`
+	Retries uint64         `json:"retries"`
 }
 
 // TargetStatus is a target and its connections.
@@ -75,6 +79,10 @@ type TargetStatus struct {
 	InFlight    int     `json:"in_flight"`                 // requests
 	Breaker     string  `json:"breaker"`                   // closed, open or half-open
 	Reopens     float64 `json:"reopens_seconds,omitempty"` // until an open breaker lets somebody through
+	Requests    uint64  `json:"requests"`                  // that were sent to it
+	Failures    uint64  `json:"failures"`                  // of them: answered 5xx, or not at all
+	Opened      uint64  `json:"opened"`                    // how often its breaker opened
+	Ejections   uint64  `json:"ejections"`
 }
 
 // counters is what the engine counts, for its status.

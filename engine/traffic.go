@@ -1,0 +1,61 @@
+package engine
+
+// Traffic is what passed through a route since the start; reloads do not reset it.
+type Traffic struct {
+	Requests uint64            `json:"requests"` // that ended, each counted once
+	InFlight int64             `json:"in_flight"`
+	BytesIn  uint64            `json:"bytes_in"`  // from clients, heads included
+	BytesOut uint64            `json:"bytes_out"` // to clients, heads included
+	Statuses map[string]uint64 `json:"statuses"`  // by class, such as 2xx
+	Refusals map[string]uint64 `json:"refusals"`  // answered by the gateway itself, by reason
+	Duration Percentiles       `json:"duration"`  // of the last minute, from head to end of answer
+	Upstream Percentiles       `json:"upstream"`  // the share of the upstream
+	Overhead Percentiles       `json:"overhead"`  // the share of the gateway
+}
+
+// Percentiles are in milliseconds.
+type Percentiles struct {
+	P50 float64 `json:"p50"`
+	P95 float64 `json:"p95"`
+	P99 float64 `json:"p99"`
+}
+
+// Offenders are who was most limited, refused and slow, each list in falling order; counts are estimates of a
+// sketch that never grows.
+type Offenders struct {
+	Limited []Offender `json:"limited"` // 429
+	Refused []Offender `json:"refused"` // 401, 403
+	Slow    []Offender `json:"slow"`    // milliseconds spent on their requests
+}
+
+// Offender is a client, or the address of somebody whom nobody knows.
+type Offender struct {
+	Client  string `json:"client,omitempty"`
+	Address string `json:"address,omitempty"`
+	Count   uint64 `json:"count"`
+	Limit   string `json:"limit,omitempty"` // that it met last
+}
+
+// ClusterStatus is how this gateway stands with its peers.
+type ClusterStatus struct {
+	Name      string            `json:"name"`
+	Peers     []PeerStatus      `json:"peers"`
+	FramesIn  uint64            `json:"frames_in"`
+	FramesOut uint64            `json:"frames_out"`
+	BytesIn   uint64            `json:"bytes_in"`
+	BytesOut  uint64            `json:"bytes_out"`
+	Dropped   map[string]uint64 `json:"dropped"` // packets, by reason
+	Excess    float64           `json:"excess"`  // tokens let pass beyond all limits, as far as can be told
+	Rules     []string          `json:"rules"`   // the limits that are shared
+}
+
+// PeerStatus is another gateway of the cluster.
+type PeerStatus struct {
+	Name    string  `json:"name"`
+	Address string  `json:"address"`
+	State   string  `json:"state"`  // alive, silent or gone
+	RTT     float64 `json:"rtt_ms"` // round trip
+	Loss    float64 `json:"loss"`   // share of its frames that had to be sent again
+	Lag     float64 `json:"lag_ms"` // age of what was last heard of it
+	Error   string  `json:"error,omitempty"`
+}
