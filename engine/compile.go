@@ -39,6 +39,8 @@ type origin struct {
 	log     zerolog.Logger   // of what works in the background for the snapshot
 	epoch   time.Time        // when the engine's monotonic time is zero
 	random  func() uint64
+	// resolver looks up the names of targets; nil: the system's.
+	resolver upstream.Resolver
 }
 
 // lookedAt is the origin of a configuration that will not be used.
@@ -133,7 +135,8 @@ func (c *compiler) pool(name string, u *config.Upstream) (*pool, error) {
 		}
 	}
 	uc := upstream.Config{
-		Name: name, MaxIdle: u.MaxIdleConnections, Resolve: u.Resolve, TLS: tlsConfig,
+		Name: name, MaxIdle: u.MaxIdleConnections, MaxInFlight: u.MaxInFlight, TLS: tlsConfig,
+		Resolve: u.Resolve, Resolver: c.resolver, Resolved: c.nameResolved(name),
 		Timeouts: upstream.Timeouts(u.Timeouts), Balance: upstream.Policy(u.Balance), Budget: u.Retry.Budget, Epoch: c.epoch,
 		Changed: c.breakerChanged(name), Present: c.presenceChanged(name), Random: c.random,
 	}
@@ -179,6 +182,18 @@ func (c *compiler) presenceChanged(name string) func(target string, present bool
 			return
 		}
 		log.Warn().Err(why).Str("upstream", name).Str("target", target).Msg("target out")
+	}
+}
+
+// nameResolved logs what becomes of the names among an upstream's targets.
+func (c *compiler) nameResolved(upstream string) func(name string, addresses []string, err error) {
+	log := c.log
+	return func(name string, addresses []string, err error) {
+		event, message := log.Info(), "name looked up"
+		if err != nil {
+			event, message = log.Warn().Err(err), "name not looked up: its last addresses stay"
+		}
+		event.Str("upstream", upstream).Str("name", name).Strs("targets", addresses).Msg(message)
 	}
 }
 

@@ -17,17 +17,20 @@ import (
 	"github.com/sluice-gateway/sluice/engine/config"
 	"github.com/sluice-gateway/sluice/engine/listen"
 	"github.com/sluice-gateway/sluice/engine/telemetry"
+	"github.com/sluice-gateway/sluice/engine/upstream"
 	"github.com/sluice-gateway/sluice/engine/watch"
 	"github.com/sluice-gateway/sluice/limiter"
 )
 
-// Options is what an Engine is made of. All are needed but Sockets.
+// Options is what an Engine is made of. All are needed but Sockets and Resolver.
 type Options struct {
 	Path    string         // of gateway.toml
 	Version string         // of the program, for the status
 	Log     *telemetry.Log // the gateway's own log
 	Random  func() uint64  // uniform over all of uint64, safe for concurrent use
 	Sockets *listen.Set    // those that the process inherited; nil: none
+	// Resolver looks up the names of upstreams; nil: the system's.
+	Resolver upstream.Resolver
 }
 
 // Engine is a running gateway. Its methods are safe for concurrent use.
@@ -111,7 +114,7 @@ func (e *Engine) load() error {
 		return faults
 	}
 	e.limiter = newLimiter(file.Limits.Capacity, e.started)
-	snap, faults := compile(file, faults, origin{limiter: e.limiter, log: e.log, epoch: e.started, random: e.random}, e.started)
+	snap, faults := compile(file, faults, e.origin(nil), e.started)
 	if err := faults.Err(); err != nil {
 		return err
 	}
@@ -122,8 +125,13 @@ func (e *Engine) load() error {
 		return fmt.Errorf("BUG: a log level that was accepted: %w", err)
 	}
 	e.adminAddress = file.Admin.Listen
+	e.resolve(snap)
 	e.live(snap)
 	return nil
+}
+
+func (e *Engine) origin(last *snapshot) origin {
+	return origin{last, e.limiter, e.log, e.started, e.random, e.options.Resolver}
 }
 
 // newServer sets fasthttp up to do no more than drive connections and write responses.
@@ -160,7 +168,6 @@ func (e *Engine) Start() error {
 	ctx := e.life
 	e.startMethods(e.snapshot.Load())
 	e.background.Go(func() { e.watchClients(ctx) })
-	e.background.Go(func() { e.refreshNames(ctx) })
 	if e.watcher != nil {
 		e.background.Go(func() { e.watchFile(ctx) })
 	}
@@ -183,19 +190,16 @@ func (e *Engine) watchClients(ctx context.Context) {
 	}
 }
 
-func (e *Engine) refreshNames(ctx context.Context) {
-	ticker := time.NewTicker(time.Second)
-	defer ticker.Stop()
-	for {
-		select {
-		case now := <-ticker.C:
-			for _, p := range e.snapshot.Load().pools {
-				p.Refresh(ctx, now)
-			}
-		case <-ctx.Done():
-			return
+// resolve looks up the names of the upstreams that are new. That it fails is no fault of a configuration: the
+// pools go on trying.
+func (e *Engine) resolve(snap *snapshot) {
+	var lookups sync.WaitGroup
+	for _, p := range snap.pools {
+		if !p.begun() {
+			lookups.Go(func() { p.Resolve(e.life) })
 		}
 	}
+	lookups.Wait()
 }
 
 // watchFile reloads when the configuration file changes.
@@ -242,7 +246,7 @@ func (e *Engine) reload() error {
 	if file == nil {
 		return faults
 	}
-	snap, faults := compile(file, faults, origin{last, e.limiter, e.log, e.started, e.random}, time.Now())
+	snap, faults := compile(file, faults, e.origin(last), time.Now())
 	if err := faults.Err(); err != nil {
 		return err
 	}
@@ -257,6 +261,7 @@ func (e *Engine) reload() error {
 		return fmt.Errorf("BUG: a log level that was accepted: %w", err)
 	}
 	e.startMethods(snap)
+	e.resolve(snap)
 	e.live(snap)
 	e.retireMethods(last, snap)
 	e.certificates.follow(snap.certs, &e.log)

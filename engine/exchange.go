@@ -47,10 +47,11 @@ type exchange struct {
 	variant   string // the destination that a split or switch chose; empty when there was no choice
 	pool      *pool
 	target    *upstream.Target
-	pass      upstream.Pass // to the target
-	retrying  bool          // the next pass is a retry's
-	reopens   time.Duration // when a breaker lets somebody through, if all are open
-	cutShort  bool          // the target did not finish its answer
+	pass      upstream.Pass   // to the target
+	place     upstream.Waiter // in the line for one
+	retrying  bool            // the next pass is a retry's
+	reopens   time.Duration   // when a breaker lets somebody through, if all are open
+	cutShort  bool            // the target did not finish its answer
 	attempts  int
 	fault     *Fault // what the gateway answered itself, if it did
 	status    int

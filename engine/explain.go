@@ -305,7 +305,7 @@ func (o *offline) noteUpstreams(ways []outcome) *destination {
 }
 
 func (o *offline) noteForwarded() *Fault {
-	o.x.target = o.x.pool.Targets()[0]
+	o.x.target = o.x.pool.Example()
 	head := strings.TrimSuffix(string(o.x.appendHead(nil)), "\r\n\r\n")
 	o.explanation.Forwarded = strings.Split(head, "\r\n")
 	o.noteWithheld()

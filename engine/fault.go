@@ -40,7 +40,7 @@ func Faults() []*Fault {
 		f.badRequest, f.badPath, f.timeout, f.tooLarge, f.targetTooLong, f.headTooLarge, f.version,
 		f.noRoute, f.method, f.noVariant, f.connections, f.limited, f.queueFull,
 		f.noCredentials, f.credentials, f.scope, f.authStore,
-		f.connect, f.connectTimeout, f.noTarget, f.circuitOpen, f.upstreamTimeout, f.sendTimeout, f.routeTimeout, f.reset, f.malformed, f.upgrade, f.clientGone, f.internal,
+		f.connect, f.connectTimeout, f.noTarget, f.circuitOpen, f.busy, f.upstreamTimeout, f.sendTimeout, f.routeTimeout, f.reset, f.malformed, f.upgrade, f.clientGone, f.internal,
 	}
 }
 
@@ -48,7 +48,7 @@ func Faults() []*Fault {
 type faults struct {
 	badRequest, badPath, timeout, tooLarge, targetTooLong, headTooLarge, version  *Fault
 	noRoute, method, noVariant, connections, limited, queueFull                   *Fault
-	noCredentials, credentials, scope, authStore, circuitOpen                     *Fault
+	noCredentials, credentials, scope, authStore, circuitOpen, busy               *Fault
 	sendTimeout, routeTimeout                                                     *Fault
 	connect, connectTimeout, noTarget, upstreamTimeout, reset, malformed, upgrade *Fault
 	clientGone, internal                                                          *Fault
@@ -83,12 +83,13 @@ func newFaults() *faults {
 		connectTimeout: target(504, "upstream_connect_timeout", "The upstream could not be reached in time."),
 		noTarget:       target(503, "no_healthy_target", "The upstream has no target that may take a request."),
 		circuitOpen:    &Fault{Status: 503, Reason: "circuit_open", Detail: "The upstream fails too often, and is left alone for a while.", Blame: BlameUpstream},
+		busy:           &Fault{Status: 503, Reason: "upstream_busy", Detail: "The upstream has as many requests as it may have, and too many wait.", Blame: BlameGateway},
 		sendTimeout:    &Fault{Status: 504, Reason: "upstream_timeout", Detail: "The upstream did not take the request in time.", Blame: BlameUpstream, Retry: true},
 		routeTimeout:   &Fault{Status: 504, Reason: "upstream_timeout", Detail: "The exchange took longer than its route allows.", Blame: BlameUpstream},
 		upstreamTimeout: &Fault{Status: 504, Reason: "upstream_timeout", Detail: "The upstream did not answer in time.",
 			Blame: BlameUpstream, Retry: true},
 		reset:      target(502, "upstream_reset", "The upstream closed the connection before it had answered."),
-		malformed:  &Fault{Status: 502, Reason: "upstream_malformed", Detail: "The upstream's answer is not well-formed HTTP.", Blame: BlameUpstream},
+		malformed:  target(502, "upstream_malformed", "The upstream's answer is not well-formed HTTP."),
 		upgrade:    &Fault{Status: 502, Reason: "upstream_upgrade", Detail: "The upstream switched to a protocol that was not asked for.", Blame: BlameUpstream},
 		clientGone: client(499, "client_gone", "The client closed the connection before it had its answer."),
 		internal:   &Fault{Status: 500, Reason: "internal", Detail: "The gateway failed to handle the request.", Blame: BlameGateway},
@@ -120,6 +121,8 @@ func (f *faults) ofUpstream(err error) *Fault {
 		return f.noTarget
 	case errors.Is(err, upstream.ErrOpen):
 		return f.circuitOpen
+	case errors.Is(err, upstream.ErrBusy):
+		return f.busy
 	case !errors.As(err, &e):
 		return f.internal
 	case e.Phase == upstream.PhaseConnect && e.Timeout():

@@ -77,8 +77,9 @@ func TestFaultOfUpstream(t *testing.T) {
 		{"nothing was sent, in all that time", &upstream.Error{Phase: upstream.PhaseConnect, Err: os.ErrDeadlineExceeded}, "upstream_connect_timeout", true},
 		{"the target may be at work on it: the method decides", &upstream.Error{Phase: upstream.PhaseHead, Err: os.ErrDeadlineExceeded}, "upstream_timeout", true},
 		{"closed instead of answered", &upstream.Error{Phase: upstream.PhaseHead, Err: io.EOF}, "upstream_reset", true},
-		{"an answer that is none", &upstream.Error{Phase: upstream.PhaseHead, Err: wire.ErrStart}, "upstream_malformed", false},
+		{"an answer that is none: the method decides", &upstream.Error{Phase: upstream.PhaseHead, Err: wire.ErrStart}, "upstream_malformed", true},
 		{"no target", upstream.ErrNoTarget, "no_healthy_target", true},
+		{"no room", upstream.ErrBusy, "upstream_busy", false},
 		{"anything else is our own", errors.New("?"), "internal", false},
 	} {
 		f := newFaults().ofUpstream(c.err)

@@ -22,45 +22,139 @@ func (e *Engine) forward(x *exchange, ctx *fasthttp.RequestCtx) *Fault {
 		return e.faults.badRequest
 	}
 	choice := upstream.Choice{Key: x.hashKey()}
+	if fault := e.admit(x, &choice); fault != nil {
+		return fault
+	}
 	for raced := false; ; {
 		x.attempts++
-		choice.Now, choice.Random = time.Since(e.started), e.random()
-		pass, wait, err := x.pool.Admit(choice)
-		x.admitted(pass)
-		if err != nil {
-			x.reopens = wait
-			return e.faults.ofUpstream(err)
+		response, err := e.ask(x, raced)
+		if err == nil && e.passOver(x, &choice, response) {
+			continue
 		}
-		x.target = pass.Target()
-		if err = e.attempt(x, ctx, x.target, raced); err == nil {
-			if x.status == 101 { // a tunnel may last for days, and a breaker waits for its probes
-				x.pass.Report(upstream.Succeeded, time.Since(e.started))
-			}
+		if err == nil {
+			err = e.respond(x, ctx, response)
+		}
+		if err == nil {
+			e.begun(x)
 			return nil
 		}
 		again := !raced && x.racedClose(err)
 		fault := e.failed(x, err)
-		switch {
-		case again:
+		if again {
 			raced = true
 			x.attempts--
 			x.conclude(upstream.Abandoned)
-			continue
-		case fault.Blame == BlameUpstream:
-			x.pass.Lost(err)
-			x.conclude(upstream.Failed)
-		default:
-			x.conclude(upstream.Abandoned)
-		}
-		e.logFailure(x, x.target, fault, err)
-		if !fault.Retry || x.attempts >= x.pool.attempts || !x.repeatable(err) || !x.pool.Retry() {
+		} else if again, fault = e.retry(x, &choice, fault, err); !again {
 			return fault
 		}
-		x.retrying = true
-		if !x.backOff(x.attempts > 1 || len(x.pool.Targets()) == 1) {
+		if fault := e.admit(x, &choice); fault != nil {
+			return fault
+		}
+	}
+}
+
+// retry ends an attempt that failed for its target, and says whether another one is to be made: on another target,
+// if there is one. If not, fault is the answer.
+func (e *Engine) retry(x *exchange, choice *upstream.Choice, fault *Fault, err error) (again bool, answer *Fault) {
+	outcome := upstream.Abandoned
+	if fault.Blame == BlameUpstream {
+		outcome = upstream.Failed
+		x.pass.Lost(err)
+	}
+	x.conclude(outcome)
+	e.logFailure(x, x.target, fault, err)
+	if !fault.Retry || x.attempts >= x.pool.attempts || !x.repeatable(err) || !x.pool.Retry() {
+		return false, fault
+	}
+	x.retrying = true
+	if !x.backOff(x.attempts > 1 || len(x.pool.Targets()) == 1) {
+		return false, e.faults.clientGone
+	}
+	choice.Avoid = x.target
+	return true, nil
+}
+
+// admit lets the request in at a target; if none has room, after a wait.
+func (e *Engine) admit(x *exchange, choice *upstream.Choice) *Fault {
+	choice.Now, choice.Random = time.Since(e.started), e.random()
+	pass, wait, err := x.pool.Admit(*choice)
+	if err == upstream.ErrBusy {
+		pass, wait, err = e.awaitRoom(x, choice)
+	}
+	x.admitted(pass)
+	if err != nil {
+		x.reopens = wait
+		if x.conn.gone.Load() {
 			return e.faults.clientGone
 		}
-		choice.Avoid = x.target
+		return e.faults.ofUpstream(err)
+	}
+	return nil
+}
+
+// awaitRoom waits in the pool's line until a target has room, as long as connecting to one may take. It fails with
+// ErrBusy if none has by then, if the line is full, and if the client leaves.
+func (e *Engine) awaitRoom(x *exchange, choice *upstream.Choice) (pass upstream.Pass, wait time.Duration, err error) {
+	look, ok := x.pool.Join(&x.place)
+	if !ok {
+		return upstream.Pass{}, 0, upstream.ErrBusy
+	}
+	defer x.pool.Quit(&x.place)
+	until := earlier(time.Now().Add(x.pool.Timeouts().Connect), x.deadline)
+	for {
+		if look {
+			choice.Now = time.Since(e.started)
+			if pass, wait, err = x.pool.Retake(&x.place, *choice); err != upstream.ErrBusy {
+				return pass, wait, err
+			}
+		}
+		if look = x.await(x.place.Ready(), time.Until(until)); !look {
+			return upstream.Pass{}, 0, upstream.ErrBusy
+		}
+	}
+}
+
+// passOver drops the answer of a target that says only that the target is not well, if the request may be sent
+// again (RFC 9110 section 9.2.2) and another target takes it in. If not, the answer is relayed like any other.
+//
+// 501 and 505 speak of the request, not of the target. A request with a body is not sent again: its target has had
+// it whole, and answered.
+func (e *Engine) passOver(x *exchange, choice *upstream.Choice, r *upstream.Response) bool {
+	code := r.Status.Code
+	if code < 500 || code == 501 || code == 505 || x.attempts >= x.pool.attempts || x.framing.Kind != wire.NoBody ||
+		!x.timely() || !idempotent(x.method) {
+		return false
+	}
+	choice.Now, choice.Random, choice.Avoid = time.Since(e.started), e.random(), x.target
+	next, ok := x.pool.Instead(*choice)
+	if !ok {
+		return false
+	}
+	e.log.Warn().Str("request_id", string(x.requestID)).Str("route", x.route.name).Str("upstream", x.pool.Name()).
+		Str("target", x.target.Address()).Int("attempt", x.attempts).Int("status", code).Msg("answer passed over")
+	x.discard(r)
+	x.conclude(upstream.Failed)
+	x.admitted(next)
+	return true
+}
+
+// discard drops an answer that will not be relayed. Its connection is kept if no more of it has to be waited for.
+func (x *exchange) discard(r *upstream.Response) {
+	if !x.upstream.Whole() {
+		x.drop(false)
+		return
+	}
+	_, err := io.Copy(io.Discard, &r.Body)
+	x.drop(err == nil && x.upstream.Reusable())
+}
+
+// begun tells the target's breaker of an answer whose end it cannot wait for.
+func (e *Engine) begun(x *exchange) {
+	switch {
+	case x.status == 101:
+		x.pass.Report(upstream.Succeeded, time.Since(e.started))
+	case x.status < 500 && x.upstream != nil: // the body streams
+		x.pass.Answered(time.Since(e.started))
 	}
 }
 
@@ -77,7 +171,7 @@ func (e *Engine) failed(x *exchange, err error) *Fault {
 
 // admitted takes note of the pass that the exchange now holds, or that it got none.
 func (x *exchange) admitted(pass upstream.Pass) {
-	x.pass = pass
+	x.pass, x.target = pass, pass.Target()
 	if x.retrying {
 		x.pool.Retried(&x.pass)
 		x.retrying = false
@@ -157,46 +251,45 @@ func acquire(target *upstream.Target, raced bool) (*upstream.Conn, error) {
 	return c, err
 }
 
-// attempt is one exchange with one target: until the response's head is with fasthttp, which relays
-// the rest.
-func (e *Engine) attempt(x *exchange, ctx *fasthttp.RequestCtx, target *upstream.Target, raced bool) error {
-	c, err := acquire(target, raced)
+// ask sends the request to the exchange's target and waits for the head of its answer.
+func (e *Engine) ask(x *exchange, raced bool) (*upstream.Response, error) {
+	c, err := acquire(x.target, raced)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	x.hold(c)
 	if x.conn.gone.Load() {
-		return net.ErrClosed // whoever cuts exchanges may have come before there was one to cut
+		return nil, net.ErrClosed // whoever cuts exchanges may have come before there was one to cut
 	}
 	x.out = x.appendHead(x.out[:0])
 	x.out = append(x.out, x.payload...)
 	timeouts := x.pool.Timeouts()
 	now := time.Now()
 	if err := c.Send(x.out, earlier(now.Add(timeouts.Response), x.deadline)); err != nil {
-		return e.early(x, ctx, err)
+		return x.early(err)
 	}
 	headBy := earlier(now.Add(timeouts.Response), x.deadline)
 	if x.framing.Kind != wire.NoBody && !x.inlined {
 		if err := x.startPump(); err != nil {
-			return err
+			return nil, err
 		}
 		headBy = x.deadline
 	}
 	response, err := c.Receive(x.method, headBy)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	x.joinPump()
-	return e.respond(x, ctx, response)
+	return response, nil
 }
 
 // early looks for an answer of a target that stopped reading the request: it may have refused it.
-func (e *Engine) early(x *exchange, ctx *fasthttp.RequestCtx, sendErr error) error {
+func (x *exchange) early(sendErr error) (*upstream.Response, error) {
 	response, err := x.upstream.Receive(x.method, earlier(time.Now().Add(lingerTime), x.deadline))
 	if err != nil {
-		return sendErr
+		return nil, sendErr
 	}
-	return e.respond(x, ctx, response)
+	return response, nil
 }
 
 // faultOf finds what a failed attempt means for the client. What the client did comes first, for it
@@ -231,21 +324,26 @@ func (e *Engine) logFailure(x *exchange, target *upstream.Target, fault *Fault, 
 		Str("reason", fault.Reason).Msg("forwarding failed")
 }
 
-// repeatable says whether the request may be sent once more after err: nothing of it had been sent,
-// or its method is idempotent (RFC 9110 section 9.2.2), all of it is still at hand, no byte of an
-// answer had come; and there is time left.
+// repeatable says whether the request may be sent once more after err: nothing of it had been sent, or its method
+// is idempotent (RFC 9110 section 9.2.2), all of it is still at hand, and nothing had come that is an answer; and
+// there is time left. Garbage, or a head that breaks off, is none: nobody has seen anything of it.
 func (x *exchange) repeatable(err error) bool {
-	if x.conn.gone.Load() || x.halted.Load() || !x.deadline.IsZero() && !time.Now().Before(x.deadline) {
-		return false
-	}
 	var e *upstream.Error
-	if !errors.As(err, &e) {
+	if !x.timely() || !errors.As(err, &e) {
 		return false
 	}
-	if e.Phase == upstream.PhaseConnect {
+	switch e.Phase {
+	case upstream.PhaseConnect:
 		return true
+	case upstream.PhaseBody:
+		return false
 	}
-	return idempotent(x.method) && !e.Answered && (x.framing.Kind == wire.NoBody || x.inlined)
+	return idempotent(x.method) && (x.framing.Kind == wire.NoBody || x.inlined)
+}
+
+// timely says whether anybody still wants an answer, and there is time left for one.
+func (x *exchange) timely() bool {
+	return !x.conn.gone.Load() && !x.halted.Load() && (x.deadline.IsZero() || time.Now().Before(x.deadline))
 }
 
 func idempotent(method []byte) bool {

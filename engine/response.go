@@ -46,7 +46,7 @@ func (e *Engine) respond(x *exchange, ctx *fasthttp.RequestCtx, r *upstream.Resp
 	}
 	x.back = append(x.back, "\r\n"...)
 	if err := x.setHead(ctx); err != nil {
-		return fmt.Errorf("%w: %v", errBadResponse, err)
+		return &upstream.Error{Phase: upstream.PhaseHead, Err: fmt.Errorf("%w: %v", errBadResponse, err), Answered: true}
 	}
 	if x.upstream.Whole() {
 		return x.respondWhole(ctx, r)
@@ -300,6 +300,9 @@ func (x *exchange) logCut(err error) {
 		return
 	}
 	x.cutShort = true
+	if x.timely() { // else it may be the client that took its time
+		x.pass.Lost(err)
+	}
 	x.conn.engine.log.Warn().Err(err).Str("request_id", string(x.requestID)).Str("route", x.route.name).
 		Str("upstream", x.pool.Name()).Str("target", x.target.Address()).Msg("response cut short")
 }

@@ -64,11 +64,23 @@ type UpstreamStatus struct {
 	Name    string         `json:"name"`
 	Targets []TargetStatus `json:"targets"`
 	Retries uint64         `json:"retries"`
+	Refused uint64         `json:"retries_refused"` // by the budget
+	Busy    uint64         `json:"busy"`            // requests for which no target had room at once
+	Waiting int            `json:"waiting"`         // that wait for room now
+	Names   []NameStatus   `json:"names,omitempty"` // those that cannot be looked up
+}
+
+// NameStatus is a name among an upstream's targets that cannot be looked up at present.
+type NameStatus struct {
+	Name    string `json:"name"`
+	Targets int    `json:"targets"` // its last addresses, which stay
+	Error   string `json:"error"`
 }
 
 // TargetStatus is a target and its connections.
 type TargetStatus struct {
-	Address     string  `json:"address"`
+	Name        string  `json:"name"`    // as configured; each address of a name is a target
+	Address     string  `json:"address"` // where it is
 	TLS         bool    `json:"tls"`
 	Weight      int     `json:"weight"`
 	Connections int     `json:"connections"`
@@ -165,16 +177,24 @@ func routeStatuses(f *config.File) []RouteStatus {
 func (s *snapshot) upstreamStatuses(now time.Duration) []UpstreamStatus {
 	all := []UpstreamStatus{}
 	for name, p := range s.sortedPools() {
-		u := UpstreamStatus{Name: name}
-		for i, t := range p.Targets() {
+		counts := p.Counts()
+		u := UpstreamStatus{Name: name, Retries: counts.Retries, Refused: counts.Refused, Busy: counts.Busy, Waiting: p.Waiting()}
+		for _, t := range p.Targets() {
 			open, idle := t.Connections()
 			state, left := t.Breaker(now)
 			present, health, lastCheck := targetHealth(t)
+			served := t.Counts()
 			u.Targets = append(u.Targets, TargetStatus{
-				Address: t.Address(), TLS: t.TLS(), Weight: s.file.Upstream[name].Targets[i].Weight,
+				Name: t.Name(), Address: t.Address(), TLS: t.TLS(), Weight: t.Weight(),
 				Connections: open, Idle: idle, Present: present, Health: health, LastCheck: lastCheck,
 				InFlight: t.InFlight(), Breaker: state.String(), Reopens: left.Seconds(),
+				Requests: served.Requests, Failures: served.Failures, Opened: served.Opened, Ejections: served.Ejections,
 			})
+		}
+		for _, n := range p.Names() {
+			if n.Err != nil {
+				u.Names = append(u.Names, NameStatus{Name: n.Name, Targets: n.Addresses, Error: n.Err.Error()})
+			}
 		}
 		all = append(all, u)
 	}

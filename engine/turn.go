@@ -45,7 +45,7 @@ func (x *exchange) standInLine(i int, now time.Duration) bool {
 	m := &x.metering
 	w, v := &m.waiter, &m.verdicts[i]
 	x.conn.engine.join(lineOf(m.meters[i], &m.charges[i], v), &turn{now + v.Turn(), *v}, w)
-	stayed := stay(x.conn, w.ready)
+	stayed := stay(x.conn, w.ready, nil)
 	if !stayed {
 		if spent, left := w.leave(); left {
 			*v = spent
@@ -73,20 +73,31 @@ func (x *exchange) forgo(first int, had uint64, now time.Duration) {
 
 // sleep waits for a time, and is false if the client left before it was over.
 func (x *exchange) sleep(d time.Duration) bool {
-	if x.timer == nil {
-		x.timer = time.NewTimer(d)
-	} else {
-		x.timer.Reset(d)
-	}
-	if !stay(x.conn, x.timer.C) {
+	x.arm(d)
+	if !stay(x.conn, x.timer.C, nil) {
 		x.timer.Stop()
 		return false
 	}
 	return !x.conn.gone.Load()
 }
 
-// stay waits until ready, and is false if the client left before.
-func stay[T any](c *conn, ready <-chan T) bool {
+// await waits until ready, and is false if the client left before or a time is over.
+func (x *exchange) await(ready <-chan struct{}, d time.Duration) bool {
+	x.arm(d)
+	defer x.timer.Stop()
+	return stay(x.conn, ready, x.timer.C) && !x.conn.gone.Load()
+}
+
+func (x *exchange) arm(d time.Duration) {
+	if x.timer == nil {
+		x.timer = time.NewTimer(d)
+	} else {
+		x.timer.Reset(d)
+	}
+}
+
+// stay waits until ready, and is false if the client left before or it is over. A nil over never is.
+func stay[T any](c *conn, ready <-chan T, over <-chan time.Time) bool {
 	if c.wake == nil {
 		c.wake = make(chan struct{}, 1)
 	}
@@ -99,6 +110,8 @@ func stay[T any](c *conn, ready <-chan T) bool {
 	case <-ready:
 		return true
 	case <-c.wake:
+		return false
+	case <-over:
 		return false
 	}
 }

@@ -12,6 +12,7 @@ type Upstream struct {
 	HashOn             string        `toml:"hash_on" enum:"client|ip|header:|cookie:|path" doc:"what balance = \"hash\" hashes"`
 	Host               string        `toml:"host" kind:"hostport" doc:"Host sent upstream; empty: the client's"`
 	MaxIdleConnections int           `toml:"max_idle_connections" min:"0" doc:"idle connections kept per target; 0: every request dials"`
+	MaxInFlight        int           `toml:"max_in_flight" min:"0" doc:"requests in flight on each target at most, others wait; 0: no limit"`
 	Resolve            time.Duration `toml:"resolve" min:"1s" doc:"how often DNS names are looked up again"`
 	Protocol           string        `toml:"protocol" enum:"http1|h2|h2c" doc:"what is spoken to the targets; h2c: HTTP/2 without TLS"`
 	Pipeline           int           `toml:"pipeline" min:"0" doc:"most idempotent requests in flight on one connection; 0: connections are not shared"`

@@ -47,6 +47,9 @@ type Ticket struct {
 	expires time.Duration // until when
 }
 
+// probes says whether the ticket is that of a request on trial.
+func (t *Ticket) probes() bool { return t.episode != nil && t.episode.state == BreakerHalfOpen }
+
 const (
 	// probeLife is how long a probe without a report keeps its place, if OpenFor is not longer.
 	probeLife = 30 * time.Second

@@ -24,7 +24,6 @@ const (
 type Conn struct {
 	net.Conn          // the stream: TLS, or the socket itself
 	socket   net.Conn // the TCP connection below
-	remote   string   // ip:port
 	lease    any
 	readers  *readers
 
@@ -56,8 +55,8 @@ type Response struct {
 	persistent bool
 }
 
-func newConn(stream, socket net.Conn, remote string, buffers *readers) *Conn {
-	c := &Conn{Conn: stream, socket: socket, remote: remote, readers: buffers}
+func newConn(stream, socket net.Conn, buffers *readers) *Conn {
+	c := &Conn{Conn: stream, socket: socket, readers: buffers}
 	sc, ok := socket.(syscall.Conn)
 	if !ok {
 		return c

@@ -136,11 +136,11 @@ func ejectionTime(row uint8) time.Duration {
 }
 
 // mayEject says whether one of the ready targets may be taken out on the suspicion of its exchanges alone. At
-// least half of all targets must stay ready, and so at least one: what looks like many sick targets is often our
-// own network, and the rest must carry the load. all counts the targets that have a weight, ready those of
-// them that may take requests now, the one in question included.
+// least half of all targets must stay, and so at least one: what looks like many sick targets is often our
+// own network, and the rest must carry the load. all counts the targets that have a weight, well those of
+// them that may take requests, the one in question included.
 //
 // Who ejects several targets at the same time must count and eject in one step.
-func mayEject(ready, all int) bool {
-	return 2*(ready-1) >= all
+func mayEject(well, all int) bool {
+	return 2*(well-1) >= all
 }

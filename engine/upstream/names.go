@@ -2,101 +2,169 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math/bits"
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
-// lookupTimeout bounds one lookup of a name.
-const lookupTimeout = 2 * time.Second
+const (
+	// lookupTimeout bounds one lookup of a name.
+	lookupTimeout = 2 * time.Second
+	// firstRetry is how soon a lookup that failed is made again; it doubles up to Config.Resolve.
+	firstRetry = time.Second
+	// maxAddresses is how many addresses of one name are used. What a resolver says is not ours to trust.
+	maxAddresses = 256
+)
 
-// names is the addresses behind a target's host name, looked up again every interval. An address
-// that is written as such is never looked up.
-type names struct {
-	host, port string
-	interval   time.Duration
-	literal    string // host:port when host is an address, else empty
+var errNoAddress = errors.New("no address")
 
-	current atomic.Pointer[resolved]
-	lookup  sync.Mutex // one lookup at a time
-	turn    atomic.Uint32
+// Resolver looks up the addresses of a host name. A *net.Resolver is one.
+type Resolver interface {
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
-type resolved struct {
-	addresses []string // ip:port
-	due       time.Time
+// server is a target of the configuration: one address, or a name with as many as it has at present.
+type server struct {
+	TargetConfig
+	host, port string // host is empty if there is nothing to look up
+
+	targets  []*Target // guarded by Pool.renewing
+	failures int       // of lookups, in a row; likewise
+	trouble  error     // of the last one; likewise
 }
 
-func newNames(address string, interval time.Duration) *names {
-	host, port, _ := net.SplitHostPort(address)
-	n := &names{host: host, port: port, interval: interval}
-	if _, err := netip.ParseAddr(host); err == nil || isUnix(address) {
-		n.literal = address
+// newServer reads the address. One that is written as such is never looked up, and neither is localhost: it is
+// this one machine (RFC 6761 section 6.3), where a service may listen on either of its addresses.
+func newServer(tc TargetConfig) (*server, error) {
+	s := &server{TargetConfig: tc}
+	if isUnix(tc.Address) {
+		return s, nil
 	}
-	return n
+	host, port, err := net.SplitHostPort(tc.Address)
+	if err != nil {
+		return nil, fmt.Errorf("target %q: %w", tc.Address, err)
+	}
+	lower := strings.ToLower(strings.TrimSuffix(host, "."))
+	if _, err := netip.ParseAddr(host); err != nil && lower != "localhost" && !strings.HasSuffix(lower, ".localhost") {
+		s.host, s.port = host, port
+	}
+	return s, nil
 }
 
-// addresses gives the known addresses, first looking them up if there are none, rotated so that
-// successive connections spread over them.
-func (n *names) addresses(ctx context.Context, now time.Time) ([]string, error) {
-	if n.literal != "" {
-		return []string{n.literal}, nil
-	}
-	r := n.current.Load()
-	if r == nil {
-		var err error
-		if r, err = n.resolve(ctx, now); err != nil {
-			return nil, err
+// NameState is what is known of a name among a pool's targets.
+type NameState struct {
+	Name      string // host:port
+	Addresses int
+	Err       error // why the last lookup failed; nil: it did not
+}
+
+// Names tells how the names among the targets stand.
+func (p *Pool) Names() (states []NameState) {
+	p.renewing.Lock()
+	defer p.renewing.Unlock()
+	for _, s := range p.servers {
+		if s.host != "" {
+			states = append(states, NameState{Name: s.Address, Addresses: len(s.targets), Err: s.trouble})
 		}
 	}
-	k := int(n.turn.Add(1)) % len(r.addresses)
-	return slices.Concat(r.addresses[k:], r.addresses[:k]), nil
+	return states
 }
 
-// has says whether address still belongs to the name; unknown counts as yes.
-func (n *names) has(address string) bool {
-	if n.literal != "" {
-		return true
+// Resolve looks up all names for the first time, all at once, so that a pool has its targets before it is used.
+// It blocks for two seconds at most. A name that cannot be looked up has no targets until Run has more luck.
+func (p *Pool) Resolve(ctx context.Context) {
+	var lookups sync.WaitGroup
+	for _, s := range p.servers {
+		if s.host != "" {
+			lookups.Go(func() { _ = p.lookUp(ctx, s) })
+		}
 	}
-	r := n.current.Load()
-	return r == nil || slices.Contains(r.addresses, address)
+	lookups.Wait()
 }
 
-// refresh looks the name up when it is due at now.
-func (n *names) refresh(ctx context.Context, now time.Time) {
-	r := n.current.Load()
-	if n.literal != "" || n.interval <= 0 || r == nil || now.Before(r.due) {
-		return
-	}
-	if _, err := n.resolve(ctx, now); err != nil {
-		n.current.Store(&resolved{addresses: r.addresses, due: now.Add(n.interval)})
+// follow looks a name up again and again until ctx ends, and has the targets checked that came.
+func (p *Pool) follow(ctx context.Context, s *server, checks *sync.WaitGroup) {
+	timer := time.NewTimer(p.pause(s))
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		p.check(ctx, p.lookUp(ctx, s), checks)
+		timer.Reset(p.pause(s))
 	}
 }
 
-func (n *names) resolve(ctx context.Context, now time.Time) (*resolved, error) {
-	n.lookup.Lock()
-	defer n.lookup.Unlock()
-	if r := n.current.Load(); r != nil && now.Before(r.due) {
-		return r, nil
+// pause is the time until the next lookup, give or take a tenth: sooner after a failure.
+func (p *Pool) pause(s *server) time.Duration {
+	p.renewing.Lock()
+	defer p.renewing.Unlock()
+	d := max(p.config.Resolve, firstRetry)
+	if s.failures > 0 {
+		d = min(d, firstRetry<<min(s.failures-1, 20))
 	}
-	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	high, _ := bits.Mul64(p.random(), uint64(d/5)) // #nosec G115 -- not negative
+	return d - d/10 + time.Duration(high)          // #nosec G115 -- at most a fifth
+}
+
+// lookUp makes the addresses of a name its targets, and gives those that are new. If there are none to be had,
+// the last ones stay.
+func (p *Pool) lookUp(ctx context.Context, s *server) (came []*Target) {
+	timed, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", n.host)
-	if err != nil {
-		return nil, fmt.Errorf("cannot look up %q: %w", n.host, err)
+	ips, err := p.config.Resolver.LookupNetIP(timed, "ip", s.host)
+	addresses := usable(ips, s.port)
+	if err == nil && len(addresses) == 0 {
+		err = errNoAddress
 	}
-	if len(ips) == 0 {
-		return nil, fmt.Errorf("cannot look up %q: no addresses", n.host)
+	if ctx.Err() != nil {
+		return nil
 	}
-	r := &resolved{due: now.Add(n.interval)}
+	p.renewing.Lock()
+	changed := false
+	if err == nil {
+		came, changed, err = p.renew(s, addresses)
+	}
+	news := err == nil && (changed || s.failures > 0) || err != nil && s.failures == 0
+	s.trouble = err
+	if s.failures++; err == nil {
+		s.failures = 0
+	}
+	known := s.addresses()
+	p.renewing.Unlock()
+	if news && p.config.Resolved != nil {
+		p.config.Resolved(s.Address, known, err)
+	}
+	return came
+}
+
+// usable is what of an answer becomes targets, in order: addresses of one family, each once. A name with both
+// mostly leads to the same machines twice; the first one is of the family that this machine reaches (RFC 6724).
+func usable(ips []netip.Addr, port string) (addresses []string) {
 	for _, ip := range ips {
-		r.addresses = append(r.addresses, net.JoinHostPort(ip.Unmap().String(), n.port))
+		ip = ip.Unmap()
+		if !ip.IsValid() || ip.IsUnspecified() || ip.IsMulticast() || ip.Is4() != ips[0].Unmap().Is4() {
+			continue
+		}
+		addresses = append(addresses, net.JoinHostPort(ip.String(), port))
 	}
-	slices.Sort(r.addresses)
-	n.current.Store(r)
-	return r, nil
+	slices.Sort(addresses)
+	addresses = slices.Compact(addresses)
+	return addresses[:min(len(addresses), maxAddresses)]
+}
+
+// addresses are those of the server's targets.
+func (s *server) addresses() (known []string) {
+	for _, t := range s.targets {
+		known = append(known, t.address)
+	}
+	return known
 }

@@ -10,6 +10,8 @@ var (
 	ErrNoTarget = errors.New("upstream: no target may take a request")
 	// ErrOpen says that the breakers of all targets that could take a request are open.
 	ErrOpen = errors.New("upstream: all circuits are open")
+	// ErrBusy says that all targets that could take a request have as many as they may have at once.
+	ErrBusy = errors.New("upstream: all targets are busy")
 )
 
 // Choice is what the choice of a target depends on.
@@ -27,7 +29,8 @@ type Pass struct {
 	ticket   Ticket
 	began    time.Duration
 	lost     error // why nothing, or not all, came back
-	reported bool
+	reported bool  // that it ended
+	answered bool  // reported that it began
 	retry    bool
 }
 
@@ -35,32 +38,83 @@ type Pass struct {
 func (p *Pass) Target() *Target { return p.target }
 
 // Admit chooses a target and takes the request in. If there is none, wait is how long it takes until a
-// breaker lets somebody through (ErrOpen), or zero (ErrNoTarget).
+// breaker lets somebody through (ErrOpen), or zero (ErrNoTarget, ErrBusy). After ErrBusy one may Join the line of
+// those who wait for room. While somebody is in it nobody is taken in who is not.
 func (p *Pool) Admit(c Choice) (pass Pass, wait time.Duration, err error) {
-	avoid := -1
-	if c.Avoid != nil {
-		avoid = c.Avoid.index
+	if p.line.waiting.Load() > 0 {
+		p.counts.busy.Add(1)
+		return Pass{}, 0, ErrBusy
 	}
-	for range len(p.targets) + 1 {
-		i := p.balancer.pick(c.Now, c.Key, c.Random, avoid)
+	pass, wait, err = p.admit(c)
+	if err == ErrBusy {
+		p.counts.busy.Add(1)
+	}
+	return pass, wait, err
+}
+
+func (p *Pool) admit(c Choice) (pass Pass, wait time.Duration, err error) {
+	l := p.lineup.Load()
+	avoid := l.index(c.Avoid)
+	for range len(l.targets) + 1 {
+		i := l.balancer.pick(c.Now, c.Key, c.Random, avoid)
 		if i < 0 {
 			break
 		}
-		t := p.targets[i]
-		ticket, _, ok := t.breaker.Admit(c.Now)
-		if !ok {
-			continue // its last probe was given to somebody else just now
+		if pass, ok := p.enter(l.targets[i], c.Now); ok {
+			return pass, 0, nil
 		}
-		t.inFlight.Add(1)
-		p.inFlight.Add(1)
-		return Pass{target: t, ticket: ticket, began: c.Now}, 0, nil
+		// Its last probe or its last place was given to somebody else just now.
 	}
-	return Pass{}, p.reopens(c.Now), p.refusal(c.Now)
+	return Pass{}, l.reopens(c.Now), l.refusal(c.Now)
+}
+
+// enter takes a request in at a target.
+func (p *Pool) enter(t *Target, now time.Duration) (pass Pass, ok bool) {
+	if !t.enter() {
+		return Pass{}, false
+	}
+	ticket, _, ok := t.breaker.Admit(now)
+	if !ok {
+		t.inFlight.Add(-1)
+		p.line.wake()
+		return Pass{}, false
+	}
+	t.counts.requests.Add(1)
+	p.inFlight.Add(1)
+	return Pass{target: t, ticket: ticket, began: now}, true
+}
+
+// insteadTries is how many targets are looked at for one that is not on trial.
+const insteadTries = 3
+
+// Instead takes in a retry of a request that a target, to be avoided, answered with a failure. It does so only
+// if the pool has the means for a retry, and another target that is under no suspicion; else the answer is as
+// good as any.
+func (p *Pool) Instead(c Choice) (pass Pass, ok bool) {
+	l := p.lineup.Load()
+	avoid, random := l.index(c.Avoid), dice(c.Random)
+	for range insteadTries {
+		i := l.balancer.pick(c.Now, c.Key, random.next(), avoid)
+		if i < 0 || i == avoid {
+			return Pass{}, false
+		}
+		t := l.targets[i]
+		if state, _ := t.breaker.State(c.Now); state != BreakerClosed {
+			continue
+		}
+		if !p.Retry() {
+			return Pass{}, false
+		}
+		pass, ok = p.enter(t, c.Now)
+		p.Retried(&pass)
+		return pass, ok
+	}
+	return Pass{}, false
 }
 
 // reopens is when the first breaker lets somebody through, or the first ejected target is back.
-func (p *Pool) reopens(now time.Duration) (soonest time.Duration) {
-	for _, t := range p.targets {
+func (l *lineup) reopens(now time.Duration) (soonest time.Duration) {
+	for _, t := range l.targets {
 		if t.weight == 0 {
 			continue
 		}
@@ -75,13 +129,20 @@ func (p *Pool) reopens(now time.Duration) (soonest time.Duration) {
 	return soonest
 }
 
-func (p *Pool) refusal(now time.Duration) error {
-	for _, t := range p.targets {
-		if t.weight > 0 && !t.out.Load() && !t.breaker.Ready(now) {
-			return ErrOpen
+func (l *lineup) refusal(now time.Duration) error {
+	refusal := ErrNoTarget
+	for _, t := range l.targets {
+		switch {
+		case t.weight == 0 || t.out.Load():
+		case t.breaker.Ready(now):
+			if t.most > 0 {
+				return ErrBusy
+			}
+		default:
+			refusal = ErrOpen
 		}
 	}
-	return ErrNoTarget
+	return refusal
 }
 
 // Report tells the target's breaker how the request fared, ahead of its end.
@@ -89,6 +150,15 @@ func (p *Pass) Report(o Outcome, now time.Duration) {
 	if p.target != nil && !p.reported {
 		p.reported = true
 		p.target.breaker.Report(p.ticket, o, now)
+	}
+}
+
+// Answered tells that the target began a good answer, whose end may be days away. A breaker that waits for it to
+// succeed hears so at once; any other one waits for the end. That the answer breaks off later is reported still.
+func (p *Pass) Answered(now time.Duration) {
+	if p.target != nil && !p.reported && p.ticket.probes() {
+		p.target.breaker.Report(p.ticket, Succeeded, now)
+		p.answered = true
 	}
 }
 
@@ -114,9 +184,15 @@ func (p *Pool) Leave(pass *Pass, o Outcome, now time.Duration) {
 	if pass.target == nil {
 		return
 	}
-	pass.Report(o, now)
+	if !pass.answered || o == Failed {
+		pass.Report(o, now)
+	}
+	if o == Failed {
+		pass.target.counts.failures.Add(1)
+	}
 	p.presence.learn(pass, o, now)
 	pass.target.inFlight.Add(-1)
+	p.line.wake()
 	p.inFlight.Add(-1)
 	if pass.retry {
 		p.retries.Add(-1)
@@ -133,8 +209,10 @@ func (p *Pool) Retry() bool {
 	most := max(minRetries, int64(p.config.Budget*float64(p.inFlight.Load())))
 	if p.retries.Add(1) > most {
 		p.retries.Add(-1)
+		p.counts.refused.Add(1)
 		return false
 	}
+	p.counts.retries.Add(1)
 	return true
 }
 

@@ -9,9 +9,12 @@
 package upstream
 
 import (
-	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -23,29 +26,37 @@ type Timeouts struct {
 	Idle     time.Duration // longest pause in a response body or an upgraded stream
 }
 
-// TargetConfig names one server of an upstream.
+// TargetConfig names one server of an upstream, or as many as its name has addresses.
 type TargetConfig struct {
 	Address string // host:port, or unix:PATH
 	TLS     bool
-	Weight  int // share of the requests, relative to the other targets; 0 sends none
+	Weight  int // share of the requests of each address, relative to the others; 0 sends none
 }
 
 // Config describes a pool. The zero value of a timeout means none.
 type Config struct {
-	Name     string
-	Targets  []TargetConfig
-	Balance  Policy
-	Breaker  *BreakerConfig // of each target; nil: none
-	Budget   float64        // retries at once, as a share of the requests in progress; at least minRetries
-	MaxIdle  int            // most idle connections kept to each target
-	Resolve  time.Duration  // how often names are looked up again; 0 never
-	Timeouts Timeouts
-	TLS      *tls.Config // for targets with TLS; an empty ServerName means the target's host
+	Name    string
+	Targets []TargetConfig
+	Balance Policy
+	Breaker *BreakerConfig // of each target; nil: none
+	Budget  float64        // retries at once, as a share of the requests in progress; at least minRetries
+	MaxIdle int            // most idle connections kept to each target
+	// MaxInFlight is how many requests a target takes at once, and so many more for each of them may wait; 0: no limit.
+	MaxInFlight int
+	Resolve     time.Duration // how often names are looked up again, a second at least
+	Timeouts    Timeouts
+	TLS         *tls.Config // for targets with TLS; an empty ServerName means the target's host
 
 	// Epoch is when the now of all methods is zero.
 	Epoch  time.Time
 	Health *HealthConfig // active checks of each target; nil: none
-	Random func() uint64 // uniform; needed for Health
+	Random func() uint64 // uniform; nil: math/rand's
+
+	// Resolver looks up names; nil: the system's.
+	Resolver Resolver
+	// Resolved is told of the addresses that a name has from now on, or why it cannot be looked up: once, until it
+	// can. It must not block. nil: nobody is.
+	Resolved func(name string, addresses []string, err error)
 
 	// Present is told that a target takes part in the choice again, or does not and why, and must not block.
 	// nil: nobody is.
@@ -55,57 +66,77 @@ type Config struct {
 	Changed func(target string, from, to BreakerState)
 }
 
-// Pool is an upstream's targets and the state that outlives a reload: idle connections, resolved
-// names, breakers, requests in progress. It is safe for concurrent use.
+// Pool is an upstream's targets and the state that outlives a reload: idle connections, addresses of names,
+// breakers, counts, requests in progress. It is safe for concurrent use.
 type Pool struct {
 	config   Config
-	targets  []*Target
-	balancer balancer
+	servers  []*server
+	renewing sync.Mutex // one change of the lineup at a time
+	lineup   atomic.Pointer[lineup]
 	presence presence
+	line     line
+	counts   poolCounts
+	_        [64]byte     // the above is read by every request, what is below written
 	inFlight atomic.Int64 // requests
 	retries  atomic.Int64 // those of them that are not the first try
 }
 
-// New builds a pool. It opens no connection and starts no goroutine.
+// New builds a pool. It opens no connection, looks nothing up and starts no goroutine.
 func New(c Config) (*Pool, error) {
-	if len(c.Targets) == 0 {
-		return nil, fmt.Errorf("cannot build upstream %q: no targets", c.Name)
-	}
-	p := &Pool{config: c}
-	p.presence.changed = c.Present
-	if c.Health != nil {
-		if err := p.validHealth(); err != nil {
-			return nil, fmt.Errorf("cannot build upstream %q: %w", c.Name, err)
-		}
-	}
-	var seats []*seat
-	for i, tc := range c.Targets {
-		t, err := newTarget(c, tc)
-		if err != nil {
-			return nil, fmt.Errorf("cannot build upstream %q: %w", c.Name, err)
-		}
-		t.index = i
-		if c.Health != nil {
-			t.check(p, *c.Health)
-		}
-		p.targets = append(p.targets, t)
-		seats = append(seats, &t.seat)
-	}
-	p.presence.targets = p.targets
-	var err error
-	if p.balancer, err = newBalancer(c.Balance, seats, &p.inFlight); err != nil {
+	p, err := build(c)
+	if err != nil {
 		return nil, fmt.Errorf("cannot build upstream %q: %w", c.Name, err)
 	}
 	return p, nil
 }
 
+func build(c Config) (*Pool, error) {
+	if len(c.Targets) == 0 {
+		return nil, errors.New("no targets")
+	}
+	if c.Resolver == nil {
+		c.Resolver = net.DefaultResolver
+	}
+	p := &Pool{config: c}
+	p.presence = presence{lineup: &p.lineup, line: &p.line, changed: c.Present}
+	if err := p.validHealth(); err != nil {
+		return nil, err
+	}
+	for _, tc := range c.Targets {
+		s, err := newServer(tc)
+		if err != nil {
+			return nil, err
+		}
+		if s.host == "" {
+			s.targets = []*Target{p.newTarget(s, tc.Address)}
+		}
+		p.servers = append(p.servers, s)
+	}
+	l, err := p.newLineup()
+	if err != nil {
+		return nil, err
+	}
+	p.lineup.Store(l)
+	return p, nil
+}
+
 // validHealth tells whether the checks can be made; the host of each is its target's address, if not given.
 func (p *Pool) validHealth() error {
+	if p.config.Health == nil {
+		return nil
+	}
 	c := *p.config.Health
 	if c.Host == "" {
 		c.Host = "target"
 	}
 	return c.Validate()
+}
+
+func (p *Pool) random() uint64 {
+	if p.config.Random == nil {
+		return rand.Uint64()
+	}
+	return p.config.Random()
 }
 
 // Name is the upstream's name in the configuration.
@@ -114,22 +145,17 @@ func (p *Pool) Name() string { return p.config.Name }
 // Timeouts are those the pool was built with.
 func (p *Pool) Timeouts() Timeouts { return p.config.Timeouts }
 
-// Targets lists the pool's targets in the order of the configuration. The slice is not to be changed.
-func (p *Pool) Targets() []*Target { return p.targets }
+// Targets lists the pool's targets in the order of the configuration, those of one name by address. The slice is
+// not to be changed.
+func (p *Pool) Targets() []*Target { return p.lineup.Load().targets }
 
-// Refresh looks up again the names that are due at now. It blocks for the lookups; a failed one
-// keeps the last good addresses.
-func (p *Pool) Refresh(ctx context.Context, now time.Time) {
-	for _, t := range p.targets {
-		t.names.refresh(ctx, now)
-	}
-}
+// Example is a target like the first one, outside of the pool, to tell what such a one would be sent.
+func (p *Pool) Example() *Target { return p.newTarget(p.servers[0], p.servers[0].Address) }
 
 // CloseIdle closes the connections that no exchange holds. Leased ones are closed, not pooled, when
 // their exchange ends: a retired pool holds nothing for long.
 func (p *Pool) CloseIdle() {
-	for _, t := range p.targets {
-		t.retired.Store(true)
-		t.client.CloseIdleConnections()
+	for _, t := range p.Targets() {
+		t.retire()
 	}
 }

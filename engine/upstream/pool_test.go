@@ -97,16 +97,16 @@ func TestAdmit(t *testing.T) {
 		counts[pass.Target()]++
 		p.Leave(&pass, Succeeded, 0)
 	}
-	if counts[p.targets[0]] != 100 || counts[p.targets[1]] != 200 {
-		t.Errorf("weights 1 and 2 share 300 requests as %d and %d", counts[p.targets[0]], counts[p.targets[1]])
+	if counts[p.Targets()[0]] != 100 || counts[p.Targets()[1]] != 200 {
+		t.Errorf("weights 1 and 2 share 300 requests as %d and %d", counts[p.Targets()[0]], counts[p.Targets()[1]])
 	}
 	for range 10 {
-		if pass := admit(t, p, Choice{Avoid: p.targets[1]}); pass.Target() == p.targets[1] {
+		if pass := admit(t, p, Choice{Avoid: p.Targets()[1]}); pass.Target() == p.Targets()[1] {
 			t.Error("the target to avoid was chosen, with another one there")
 		}
 	}
 	alone := poolOf(t, 1)
-	if pass := admit(t, alone, Choice{Avoid: alone.targets[0]}); pass.Target() != alone.targets[0] {
+	if pass := admit(t, alone, Choice{Avoid: alone.Targets()[0]}); pass.Target() != alone.Targets()[0] {
 		t.Error("the only target is better than none")
 	}
 	if _, _, err := poolOf(t, 0).Admit(Choice{}); err != ErrNoTarget {
@@ -118,7 +118,7 @@ func TestAdmit(t *testing.T) {
 func TestPass(t *testing.T) {
 	p := poolOf(t, 1)
 	a, b := admit(t, p, Choice{}), admit(t, p, Choice{})
-	if n := p.targets[0].InFlight(); n != 2 {
+	if n := p.Targets()[0].InFlight(); n != 2 {
 		t.Errorf("%d in flight, not 2", n)
 	}
 	p.Leave(&a, Succeeded, 0)
@@ -127,7 +127,7 @@ func TestPass(t *testing.T) {
 	var none Pass
 	p.Leave(&none, Failed, 0)
 	none.Report(Failed, 0)
-	if n := p.targets[0].InFlight(); n != 0 || p.inFlight.Load() != 0 {
+	if n := p.Targets()[0].InFlight(); n != 0 || p.inFlight.Load() != 0 {
 		t.Errorf("%d and %d in flight after all have left", n, p.inFlight.Load())
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -12,7 +13,8 @@ import (
 // last ones; checks may, as they have asked. Requests only touch it when a target's state changes.
 type presence struct {
 	mu      sync.Mutex
-	targets []*Target
+	lineup  *atomic.Pointer[lineup]
+	line    *line // hears of targets that are back
 	changed func(target string, present bool, why error)
 }
 
@@ -34,23 +36,24 @@ func (p *presence) judge(t *Target, healthy bool, why error, now time.Duration) 
 func (p *presence) eject(t *Target, why error, now time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	ready := 0
-	for _, other := range p.targets {
-		if other.ready(now) {
-			ready++
+	well, targets := 0, p.lineup.Load().targets
+	for _, other := range targets {
+		if other.well(now) {
+			well++
 		}
 	}
-	if !mayEject(ready, len(p.targets)) {
+	if !mayEject(well, len(targets)) {
 		t.ejector.spare()
 		return
 	}
 	t.absence.ejected = true
+	t.counts.ejections.Add(1)
 	p.settle(t, why, now)
 }
 
 // readmit lets the targets come back whose ejection is over.
 func (p *presence) readmit(now time.Duration) {
-	for _, t := range p.targets {
+	for _, t := range p.lineup.Load().targets {
 		if until := t.ejector.until(); until == 0 || now < until {
 			continue
 		}
@@ -74,19 +77,21 @@ func (p *presence) settle(t *Target, why error, now time.Duration) {
 	} else {
 		t.comeBack(now)
 	}
+	p.line.wakeAll()
 	if p.changed != nil {
 		p.changed(t.address, !out, why)
 	}
 }
 
-// Run checks the targets' health until ctx ends, if the pool has health checks, and lets ejected targets come
-// back. Call it once.
+// Run checks the targets' health until ctx ends, if the pool has health checks, looks names up again, and lets
+// ejected targets come back. Call it once, and after Resolve.
 func (p *Pool) Run(ctx context.Context) {
-	var checks sync.WaitGroup
-	defer checks.Wait()
-	for _, t := range p.targets {
-		if t.checker != nil {
-			checks.Go(func() { t.checker.run(ctx) })
+	var work sync.WaitGroup
+	defer work.Wait()
+	p.check(ctx, p.Targets(), &work)
+	for _, s := range p.servers {
+		if s.host != "" {
+			work.Go(func() { p.follow(ctx, s, &work) })
 		}
 	}
 	ticker := time.NewTicker(readmission)
@@ -104,12 +109,27 @@ func (p *Pool) Run(ctx context.Context) {
 // readmission is how long after its time an ejected target comes back, at most.
 const readmission = 100 * time.Millisecond
 
-// check makes the target's checker.
-func (t *Target) check(p *Pool, c HealthConfig) {
+// check lets the targets be checked until ctx ends, or they leave.
+func (p *Pool) check(ctx context.Context, targets []*Target, checks *sync.WaitGroup) {
+	for _, t := range targets {
+		if t.checker == nil {
+			continue
+		}
+		present, stop := context.WithCancel(ctx)
+		t.stopChecks = stop
+		checks.Go(func() {
+			defer stop()
+			t.checker.run(present)
+		})
+	}
+}
+
+// makeChecker makes the target's checker.
+func (t *Target) makeChecker(p *Pool, c HealthConfig) {
 	if c.Host == "" {
 		c.Host = t.Host()
 	}
-	t.checker = newChecker(c, t.dialCheck, p.config.Random, func(healthy bool, why error) {
+	t.checker = newChecker(c, t.dialCheck, p.random, func(healthy bool, why error) {
 		p.presence.judge(t, healthy, why, time.Since(p.config.Epoch))
 	})
 }

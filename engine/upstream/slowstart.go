@@ -16,11 +16,12 @@ const (
 )
 
 // seat is what the choice among targets needs to know of one. It is safe for concurrent use once a balancer
-// has it; weight, id and breaker do not change from then on.
+// has it; weight, id, breaker and most do not change from then on.
 type seat struct {
 	weight   int64        // share of the requests, relative to the other seats; 0 takes none
 	id       uint64       // hash of the address: its place in the hash table, the same in every process
 	breaker  *Breaker     // nil: always ready
+	most     int64        // requests in progress at once; 0: no limit
 	inFlight atomic.Int64 // requests in progress
 	out      atomic.Bool  // takes no request now: unhealthy or ejected
 	since    atomic.Int64 // when it came back, monotonic nanoseconds; 0 long ago
@@ -40,7 +41,29 @@ func (s *seat) restart(now time.Duration) { s.since.Store(max(int64(now), 1)) }
 
 // ready says whether the seat may take a request now.
 func (s *seat) ready(now time.Duration) bool {
+	return s.well(now) && (s.most == 0 || s.inFlight.Load() < s.most)
+}
+
+// well says whether the seat may take a request now or when another one ends.
+func (s *seat) well(now time.Duration) bool {
 	return s.weight > 0 && !s.out.Load() && s.breaker.Ready(now)
+}
+
+// enter counts a request in, if there is room.
+func (s *seat) enter() bool {
+	if s.most == 0 {
+		s.inFlight.Add(1)
+		return true
+	}
+	for {
+		n := s.inFlight.Load()
+		if n >= s.most {
+			return false
+		}
+		if s.inFlight.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
 }
 
 // warmth is how much of its weight counts now, in thousandths: it rises in a straight line from cold, when

@@ -3,7 +3,6 @@ package upstream
 import (
 	"context"
 	"crypto/tls"
-	"fmt"
 	"math"
 	"net"
 	"strings"
@@ -18,48 +17,44 @@ import (
 // usual servers, so that it is mostly us who close.
 const idleConnection = 30 * time.Second
 
-// Target is one server of an upstream. It is safe for concurrent use.
+// Target is one server of an upstream, at one address. It is safe for concurrent use.
 type Target struct {
 	seat
-	absence
+	counts  targetCounts
+	absence absence
 	ejector ejector
-	checker *checker // nil: no active checks
-	index   int      // in its pool
-	address string
+	checker *checker    // nil: no active checks
+	name    string      // host:port or unix:PATH as configured
+	address string      // what is dialled: ip:port, if name is one that is looked up
 	tls     *tls.Config // nil: plain
 	client  *fasthttp.HostClient
 	conns   lessor
-	names   *names
 	buffers readers
 	maxIdle int
 	connect time.Duration
-	retired atomic.Bool // its pool left the configuration: connections are closed, not kept
+	retired atomic.Bool // it left the configuration, or its name's addresses: connections are closed, not kept
+
+	stopChecks context.CancelFunc // nil: they have not begun
 }
 
-func newTarget(c Config, tc TargetConfig) (*Target, error) {
-	host, _, err := net.SplitHostPort(tc.Address)
-	if err != nil && !isUnix(tc.Address) {
-		return nil, fmt.Errorf("target %q: %w", tc.Address, err)
-	}
+// newTarget is that of a server at one of its addresses.
+func (p *Pool) newTarget(s *server, address string) *Target {
+	c := &p.config
 	t := &Target{
-		seat:    seat{weight: int64(tc.Weight), id: xxhash.Sum64String(tc.Address)},
-		address: tc.Address,
-		names:   newNames(tc.Address, c.Resolve),
+		seat:    seat{weight: int64(s.Weight), id: xxhash.Sum64String(address), most: int64(c.MaxInFlight)},
+		name:    s.Address,
+		address: address,
 		maxIdle: c.MaxIdle,
 		connect: c.Timeouts.Connect,
 	}
-	if tc.TLS {
-		t.tls = &tls.Config{MinVersion: tls.VersionTLS12}
-		if c.TLS != nil {
-			t.tls = c.TLS.Clone()
-		}
-		if t.tls.ServerName == "" {
-			t.tls.ServerName = host
-		}
-		t.tls.NextProtos = []string{"http/1.1"}
+	if s.host != "" { // two names may have an address in common
+		t.id = xxhash.Sum64String(address + " " + s.Address)
+	}
+	if s.TLS {
+		t.tls = c.targetTLS(s.Address)
 	}
 	t.client = &fasthttp.HostClient{
-		Addr:                      tc.Address,
+		Addr:                      address,
 		MaxConns:                  math.MaxInt32,
 		MaxIdleConnDuration:       idleConnection,
 		MaxIdemponentCallAttempts: 1,
@@ -68,19 +63,39 @@ func newTarget(c Config, tc TargetConfig) (*Target, error) {
 		},
 	}
 	if c.Breaker != nil {
-		t.breaker = NewBreaker(*c.Breaker, func(from, to BreakerState) { t.changed(&c, from, to) })
+		t.breaker = NewBreaker(*c.Breaker, func(from, to BreakerState) { p.changed(t, from, to) })
+	}
+	if c.Health != nil {
+		t.makeChecker(p, *c.Health)
 	}
 	t.conns = lend(t.client.AcquireConn, t.client.ReleaseConn, t.client.CloseConn)
-	return t, nil
+	return t
 }
 
-// changed is told of its breaker's changes. A target that is trusted again is warmed up.
-func (t *Target) changed(c *Config, from, to BreakerState) {
-	if to == BreakerClosed {
-		t.restart(time.Since(c.Epoch))
+// targetTLS is what is spoken to the target at host:port.
+func (c *Config) targetTLS(address string) *tls.Config {
+	own := &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.TLS != nil {
+		own = c.TLS.Clone()
 	}
-	if c.Changed != nil {
-		c.Changed(t.address, from, to)
+	if own.ServerName == "" {
+		own.ServerName, _, _ = net.SplitHostPort(address)
+	}
+	own.NextProtos = []string{"http/1.1"}
+	return own
+}
+
+// changed is told of a breaker's changes. A target that is trusted again is warmed up.
+func (p *Pool) changed(t *Target, from, to BreakerState) {
+	switch to {
+	case BreakerClosed:
+		t.restart(time.Since(p.config.Epoch))
+	case BreakerOpen:
+		t.counts.opened.Add(1)
+	}
+	p.line.wakeAll()
+	if p.config.Changed != nil {
+		p.config.Changed(t.address, from, to)
 	}
 }
 
@@ -97,14 +112,20 @@ func isUnix(address string) bool { return strings.HasPrefix(address, "unix:") }
 
 // Host is what the target is called in requests that name no host.
 func (t *Target) Host() string {
-	if isUnix(t.address) {
+	if isUnix(t.name) {
 		return "localhost"
 	}
-	return t.address
+	return t.name
 }
 
-// Address is the target's host:port or unix:PATH as configured.
+// Name is the target's host:port or unix:PATH as configured. Several targets may have it.
+func (t *Target) Name() string { return t.name }
+
+// Address is where the target is: the ip:port of a host name, else its Name.
 func (t *Target) Address() string { return t.address }
+
+// Weight is the target's share of the requests, relative to the others.
+func (t *Target) Weight() int { return int(t.weight) }
 
 // TLS says whether the target is spoken to over TLS.
 func (t *Target) TLS() bool { return t.tls != nil }
@@ -125,7 +146,7 @@ func (t *Target) Acquire() (*Conn, error) {
 		if c.exchanges == 0 {
 			return c, nil
 		}
-		if c.clean() && t.names.has(c.remote) {
+		if c.clean() {
 			return c, nil
 		}
 		t.Discard(c)
@@ -140,6 +161,9 @@ func (t *Target) Release(c *Conn) {
 		return
 	}
 	t.conns.release(c)
+	if t.retired.Load() { // just now, when nobody could see this connection
+		t.client.CloseIdleConnections()
+	}
 }
 
 // Discard closes a leased connection.
@@ -148,7 +172,7 @@ func (t *Target) Discard(c *Conn) {
 	t.conns.discard(c)
 }
 
-// dial opens a connection within timeout, trying the addresses of the target's name in turn.
+// dial opens a connection within timeout.
 func (t *Target) dial(timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
@@ -160,22 +184,8 @@ func (t *Target) dial(timeout time.Duration) (net.Conn, error) {
 }
 
 func (t *Target) dialContext(ctx context.Context) (*Conn, error) {
-	addresses, err := t.names.addresses(ctx, time.Now())
-	if err != nil {
-		return nil, err
-	}
-	for _, address := range addresses {
-		var c *Conn
-		if c, err = t.dialAddress(ctx, address); err == nil {
-			return c, nil
-		}
-	}
-	return nil, err
-}
-
-func (t *Target) dialAddress(ctx context.Context, address string) (*Conn, error) {
 	var d net.Dialer
-	network := "tcp"
+	network, address := "tcp", t.address
 	if isUnix(address) {
 		network, address = "unix", strings.TrimPrefix(address, "unix:")
 	}
@@ -192,7 +202,7 @@ func (t *Target) dialAddress(ctx context.Context, address string) (*Conn, error)
 		}
 		stream = secure
 	}
-	return newConn(stream, socket, address, &t.buffers), nil
+	return newConn(stream, socket, &t.buffers), nil
 }
 
 // lessor leases the connections of a fasthttp.HostClient.

@@ -47,7 +47,7 @@ func (o *origin) target(t *testing.T, maxIdle int) *Target {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.CloseIdle)
-	return p.targets[0]
+	return p.Targets()[0]
 }
 
 func acquire(t *testing.T, target *Target) *Conn {
