@@ -13,13 +13,15 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/engine/telemetry"
+	"github.com/sluice-gateway/sluice/engine/upstream"
 )
 
 // gateway is an engine that runs in the test's process.
 type gateway struct {
 	*Engine
-	path    string
-	address string
+	path     string
+	address  string
+	resolver upstream.Resolver // nil: the system's
 }
 
 // startGateway runs an engine on a free port with the tables given.
@@ -40,7 +42,7 @@ func startGatewayWith(t testing.TB, tables string, random func() uint64) *gatewa
 func (g *gateway) launch(t testing.TB, random func() uint64) {
 	t.Helper()
 	e, err := New(Options{
-		Path: g.path, Version: "test", Random: random, Log: telemetry.NewLog(io.Discard, "json", false),
+		Path: g.path, Version: "test", Random: random, Log: telemetry.NewLog(io.Discard, "json", false), Resolver: g.resolver,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -22,7 +22,7 @@ const lenient = `
 min_requests = 1000000
 `
 
-// Nothing is tried again that a target has, or may have, acted on, however many tries are allowed.
+// Nothing is tried again that a target has, or may have, acted on for good, however many tries are allowed.
 func TestUpstreamNoSecondTry(t *testing.T) {
 	t.Parallel()
 	const get, post = "GET / HTTP/1.1\r\nHost: h\r\n\r\n", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi"
@@ -32,13 +32,17 @@ func TestUpstreamNoSecondTry(t *testing.T) {
 		reason            string
 		tries             int64
 	}{
-		{"a byte of an answer", halfMood, get, 502, "upstream_reset", 1},
-		{"a malformed answer", garbageMood, get, 502, "upstream_malformed", 1},
-		{"a bad status", errorMood, get, 500, "", 1},
+		{"half a head, to what cannot be repeated", halfMood, post, 502, "upstream_reset", 1},
+		{"a malformed answer to it", garbageMood, post, 502, "upstream_malformed", 1},
+		{"a bad status", errorMood, post, 500, "", 1},
+		{"an answer that breaks off in its body", cutMood, get, 200, "", 1},
 		{"a body was sent, then a close", closeMood, post, 502, "upstream_reset", 1},
 		{"a body was sent, then a reset", resetMood, post, 502, "upstream_reset", 1},
 		{"a body was sent, then silence", silentMood, post, 504, "upstream_timeout", 1},
 		{"what can be repeated is", closeMood, get, 502, "upstream_reset", 3},
+		{"after half a head", halfMood, get, 502, "upstream_reset", 3},
+		{"after a malformed answer", garbageMood, get, 502, "upstream_malformed", 3},
+		{"after a bad status, and the last one is the answer", errorMood, get, 500, "", 3},
 	} {
 		t.Run(c.intent, func(t *testing.T) {
 			t.Parallel()

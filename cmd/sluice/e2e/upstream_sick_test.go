@@ -10,7 +10,7 @@ import (
 )
 
 // One of three targets is sick. What can be tried again never fails for a client; what cannot, because the
-// target took its time or had begun to answer, fails a few times until the breaker opens, and then once for each
+// answer had begun, fails a few times until the breaker opens, and then once for each
 // probe. The breaker closes again when the target is well.
 func TestUpstreamOneSick(t *testing.T) {
 	t.Parallel()
@@ -23,9 +23,9 @@ func TestUpstreamOneSick(t *testing.T) {
 		{closeMood, 0, ""},
 		{resetMood, 0, ""},
 		{silentMood, 0, ""},
-		{halfMood, 8, "upstream_reset"},
-		{garbageMood, 8, "upstream_malformed"},
-		{errorMood, 8, "500"},
+		{halfMood, 0, ""},
+		{garbageMood, 0, ""},
+		{errorMood, 0, ""},
 		{cutMood, 8, "cut"},
 		{chunkMood, 8, "cut"},
 	} {
