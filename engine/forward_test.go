@@ -164,9 +164,10 @@ func TestPassOver(t *testing.T) {
 			if retries := map[bool]uint64{true: 1}[c.over]; u.Retries != retries || u.Targets[0].Requests != 1 || u.Targets[1].Requests != retries {
 				t.Errorf("status %+v", u)
 			}
-			if n := u.Targets[0].InFlight + u.Targets[1].InFlight; n != 0 {
-				t.Errorf("%d in flight", n)
-			}
+			waitUntil(t, "nothing is in flight", func() bool {
+				u := g.upstream()
+				return u.Targets[0].InFlight+u.Targets[1].InFlight == 0
+			})
 		})
 	}
 }

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"net"
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -71,19 +73,32 @@ func (l *loader) checkUpstream(key string, u *Upstream) {
 			continue
 		}
 		l.checkProtocol(elementKey(key+".targets", i), u.Protocol, target.URL.Scheme)
-		if first, taken := seen[target.URL.String()]; taken {
+		place := placeOf(target.URL)
+		if first, taken := seen[place]; taken {
 			l.fault(elementKey(key+".targets", i), "the same as %s: give that one more weight", elementKey("targets", first))
 			continue
 		}
-		seen[target.URL.String()] = i
+		seen[place] = i
 	}
 	l.checkUpstreamTLS(key, u)
 	if u.Pipeline > 0 && u.Protocol != "http1" {
 		l.fault(key+".pipeline", "is for protocol = \"http1\": %s shares connections by itself", u.Protocol)
 	}
-	if u.Health != nil && u.Health.Timeout > u.Health.Interval {
+	if u.Health != nil && u.Health.Timeout > u.Health.Interval && !l.faulted(key+".health.interval") {
 		l.fault(key+".health.timeout", "is longer than interval: probes would pile up")
 	}
+}
+
+// placeOf tells where a target is, however it is written.
+func placeOf(u *url.URL) string {
+	if u.Scheme == "unix" {
+		return u.Opaque
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return net.JoinHostPort(strings.ToLower(u.Hostname()), port)
 }
 
 func (l *loader) checkProtocol(key, protocol, scheme string) {
