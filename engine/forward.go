@@ -304,7 +304,7 @@ func (e *Engine) faultOf(x *exchange, err error) *Fault {
 		return e.faults.upgrade
 	case errors.Is(err, errBadResponse):
 		return e.faults.malformed
-	case isTimeout(err) && !x.deadline.IsZero() && !time.Now().Before(x.deadline):
+	case isTimeout(err) && x.late():
 		return e.faults.routeTimeout
 	default:
 		return e.faults.ofUpstream(err)
@@ -343,8 +343,11 @@ func (x *exchange) repeatable(err error) bool {
 
 // timely says whether anybody still wants an answer, and there is time left for one.
 func (x *exchange) timely() bool {
-	return !x.conn.gone.Load() && !x.halted.Load() && (x.deadline.IsZero() || time.Now().Before(x.deadline))
+	return !x.conn.gone.Load() && !x.halted.Load() && !x.late()
 }
+
+// late says whether the exchange has taken as long as its route allows.
+func (x *exchange) late() bool { return !x.deadline.IsZero() && !time.Now().Before(x.deadline) }
 
 func idempotent(method []byte) bool {
 	switch string(method) {

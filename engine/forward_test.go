@@ -287,6 +287,45 @@ func TestStreamAsProbe(t *testing.T) {
 	}
 }
 
+// A client that takes longer for a body than its route allows is no failure of the target; a target that does is.
+func TestWhoTookTheTime(t *testing.T) {
+	t.Parallel()
+	const timeout, size = 300 * time.Millisecond, 64 << 20 // more than all sockets on the way hold
+	slow := make(chan struct{})
+	defer close(slow)
+	a := startActor(t, func(c net.Conn, r *http.Request) {
+		_, _ = fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", size)
+		if r.URL.Path == "/slow" {
+			<-slow
+		}
+		_, _ = io.CopyN(c, zeroes{}, size)
+		_ = c.Close()
+	})
+	g := startGateway(t, actorsUpstream("[upstream.origin.breaker]\nmin_requests = 1", a)+"timeout = \"300ms\"\n")
+	for _, c := range []struct {
+		path    string
+		breaker string
+	}{{"/", "closed"}, {"/slow", "open"}} {
+		began := time.Now()
+		client := dial(t, g.address)
+		if _, err := io.WriteString(client, "GET "+c.path+" HTTP/1.1\r\nHost: h\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		waitUntil(t, "the time is over", func() bool { return time.Since(began) > timeout+50*time.Millisecond })
+		if n, _ := io.Copy(io.Discard, client.in); n >= size {
+			t.Errorf("%s: the whole body came", c.path)
+		}
+		waitUntil(t, "the exchange ends", func() bool { return g.upstream().Targets[0].InFlight == 0 })
+		if s := g.upstream().Targets[0]; s.Breaker != c.breaker {
+			t.Errorf("%s: %+v", c.path, s)
+		}
+	}
+}
+
+type zeroes struct{}
+
+func (zeroes) Read(p []byte) (int, error) { return len(p), nil }
+
 // waitUntil polls for what happens elsewhere in its own time.
 func waitUntil(t testing.TB, what string, holds func() bool) {
 	t.Helper()

@@ -227,6 +227,7 @@ func (r *relay) WriteTo(w io.Writer) (int64, error) {
 	defer r.x.conn.engine.buffers.release(buffer)
 	var total int64
 	for {
+		late := r.x.late()
 		n, err := r.Read(buffer)
 		if n > 0 {
 			m, werr := w.Write(buffer[:n])
@@ -240,7 +241,7 @@ func (r *relay) WriteTo(w io.Writer) (int64, error) {
 			return total, nil
 		}
 		if err != nil {
-			r.x.logCut(err)
+			r.x.logCut(err, late)
 			return total, err
 		}
 	}
@@ -294,13 +295,14 @@ func (x *exchange) writeUntilClose() error {
 	return errors.Join(err, x.relay.Close())
 }
 
-// logCut notes a response that its target did not finish.
-func (x *exchange) logCut(err error) {
+// logCut notes a response that its target did not finish. If the exchange was late before the target was asked for
+// more, it was the client that took the time.
+func (x *exchange) logCut(err error, late bool) {
 	if x.conn.gone.Load() {
 		return
 	}
-	x.cutShort = true
-	if x.timely() { // else it may be the client that took its time
+	if !late || !isTimeout(err) {
+		x.cutShort = true
 		x.pass.Lost(err)
 	}
 	x.conn.engine.log.Warn().Err(err).Str("request_id", string(x.requestID)).Str("route", x.route.name).

@@ -6,8 +6,9 @@ import (
 )
 
 const (
-	// ejectAfter is how many failures in a row, without a success between them, take a target out. What counts
-	// is that the target did not answer: connect errors, resets, timeouts. A bad status is the breaker's concern.
+	// ejectAfter is how many failures in a row, without a success between them, take a target out. What counts are
+	// connect errors, resets, timeouts, bodies cut short, and answers of 500 or more, as with Envoy's consecutive_5xx:
+	// a breaker whose window is full of good answers needs as many bad ones, and seconds, to open.
 	ejectAfter = 5
 	// ejectFirst is how long it is out the first time: about what a restart takes. It doubles with each ejection
 	// in a row, up to ejectMost, by which a target that is gone for good costs a handful of tries every 30 s.

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"errors"
 	"time"
 )
@@ -12,6 +13,8 @@ var (
 	ErrOpen = errors.New("upstream: all circuits are open")
 	// ErrBusy says that all targets that could take a request have as many as they may have at once.
 	ErrBusy = errors.New("upstream: all targets are busy")
+
+	errAnswers = errors.New("upstream: it answers with failures")
 )
 
 // Choice is what the choice of a target depends on.
@@ -28,7 +31,7 @@ type Pass struct {
 	target   *Target
 	ticket   Ticket
 	began    time.Duration
-	lost     error // why nothing, or not all, came back
+	why      error // what was wrong with it
 	reported bool  // that it ended
 	answered bool  // reported that it began
 	retry    bool
@@ -162,19 +165,18 @@ func (p *Pass) Answered(now time.Duration) {
 	}
 }
 
-// Lost takes note that the target broke off, timed out or could not be reached, which counts towards its
-// ejection. A status, whatever it is, does not.
-func (p *Pass) Lost(why error) { p.lost = why }
+// Lost takes note why nothing, or not all, came back from the target: what is told if it is ejected for it.
+func (p *Pass) Lost(why error) { p.why = why }
 
 // learn draws from the end of a request what it says of its target.
 func (p *presence) learn(pass *Pass, o Outcome, now time.Duration) {
 	t := pass.target
-	switch {
-	case pass.lost != nil:
+	switch o {
+	case Failed:
 		if eject, _ := t.ejector.failedSince(pass.began, now); eject {
-			p.eject(t, pass.lost, now)
+			p.eject(t, cmp.Or(pass.why, errAnswers), now)
 		}
-	case o != Abandoned:
+	case Succeeded:
 		t.ejector.succeeded()
 	}
 }

@@ -73,32 +73,59 @@ func TestAnsweredCountsOnce(t *testing.T) {
 	}
 }
 
-// A target that breaks its answers off is ejected for it, however well they began.
-func TestBrokenBodiesEject(t *testing.T) {
-	c := Config{Name: "u", Balance: RoundRobin, Epoch: time.Now()}
-	for _, a := range []string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"} {
-		c.Targets = append(c.Targets, TargetConfig{Address: a, Weight: 1})
-	}
-	p, err := New(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sick := p.Targets()[1]
-	for range 3 * ejectAfter {
-		pass := admit(t, p, Choice{Now: time.Second})
-		pass.Answered(time.Second)
-		o := Succeeded
-		if pass.Target() == sick {
-			pass.Lost(errors.New("cut"))
-			o = Failed
+// Failures in a row eject a target, whatever they look like; nothing else does.
+func TestFailuresEject(t *testing.T) {
+	cut := errors.New("cut")
+	for _, c := range []struct {
+		intent  string
+		outcome func(i int, p *Pass) Outcome
+		ejected bool
+	}{
+		{"answers that break off, however well they began", func(_ int, p *Pass) Outcome {
+			p.Answered(time.Second)
+			p.Lost(cut)
+			return Failed
+		}, true},
+		{"bad answers", func(int, *Pass) Outcome { return Failed }, true},
+		{"one good answer in five", func(i int, _ *Pass) Outcome {
+			if i%ejectAfter == ejectAfter-1 {
+				return Succeeded
+			}
+			return Failed
+		}, false},
+		{"clients that leave", func(int, *Pass) Outcome { return Abandoned }, false},
+		{"clients that leave between failures hide nothing", func(i int, _ *Pass) Outcome {
+			return []Outcome{Failed, Abandoned}[i%2]
+		}, true},
+	} {
+		config := Config{Name: "u", Balance: RoundRobin, Epoch: time.Now()}
+		var why error
+		config.Present = func(_ string, _ bool, reason error) { why = reason }
+		for _, a := range []string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"} {
+			config.Targets = append(config.Targets, TargetConfig{Address: a, Weight: 1})
 		}
-		p.Leave(&pass, o, time.Second)
-	}
-	if present, _, _ := sick.Health(); present {
-		t.Error("it still takes part")
-	}
-	if got := sick.Counts(); got != (Counts{Requests: ejectAfter, Failures: ejectAfter, Ejections: 1}) {
-		t.Errorf("counts %+v", got)
+		p, err := New(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sick := p.Targets()[1]
+		for i := 0; i < 4*ejectAfter; {
+			pass := admit(t, p, Choice{Now: time.Second})
+			o := Succeeded
+			if pass.Target() == sick {
+				o = c.outcome(i, &pass)
+				i++
+			} else if sick.out.Load() {
+				break
+			}
+			p.Leave(&pass, o, time.Second)
+		}
+		if present, _, _ := sick.Health(); present == c.ejected || c.ejected != (why != nil) {
+			t.Errorf("%s: present %v, %v", c.intent, present, why)
+		}
+		if got := sick.Counts(); got.Ejections != map[bool]uint64{true: 1}[c.ejected] {
+			t.Errorf("%s: counts %+v", c.intent, got)
+		}
 	}
 }
 
