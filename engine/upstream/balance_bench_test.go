@@ -36,24 +36,6 @@ func BenchmarkPick(b *testing.B) {
 	}
 }
 
-// BenchmarkPickExchange is all that a request costs besides: pick, admission, the counts, the report.
-func BenchmarkPickExchange(b *testing.B) {
-	for _, p := range policies() {
-		b.Run(string(p)+"/16", func(b *testing.B) {
-			tb := crowded(b, p, 16, false)
-			b.ReportAllocs()
-			d := dice(1)
-			for b.Loop() {
-				i := tb.pick(time.Hour, d.next(), d.next(), -1)
-				ticket, _, _ := tb.seats[i].breaker.Admit(time.Hour)
-				tb.begin(i, 1)
-				tb.begin(i, -1)
-				tb.seats[i].breaker.Report(ticket, Succeeded, time.Hour)
-			}
-		})
-	}
-}
-
 // BenchmarkPickHard is the choice when it is not plain: uneven weights, a quarter of the seats out, one to avoid.
 func BenchmarkPickHard(b *testing.B) {
 	for _, p := range policies() {

@@ -182,8 +182,8 @@ func TestLineInAStorm(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if p.Waiting() != 0 || p.inFlight.Load() != 0 || served.Load()+gaveUp.Load() != crowd*rounds {
-		t.Errorf("%d wait, %d in flight, %d served, %d gave up", p.Waiting(), p.inFlight.Load(), served.Load(), gaveUp.Load())
+	if p.Waiting() != 0 || p.InFlight() != 0 || served.Load()+gaveUp.Load() != crowd*rounds {
+		t.Errorf("%d wait, %d in flight, %d served, %d gave up", p.Waiting(), p.InFlight(), served.Load(), gaveUp.Load())
 	}
 	if served.Load() == 0 || p.Counts().Busy == 0 {
 		t.Error("no storm")

@@ -268,7 +268,7 @@ func TestAddressesComeAndGo(t *testing.T) {
 			t.Error("the request at the target that left is gone")
 		}
 		p.Leave(&last, Succeeded, now)
-		if goes.InFlight() != 0 || p.inFlight.Load() != 0 {
+		if goes.InFlight() != 0 || p.InFlight() != 0 {
 			t.Error("the request at the target that left is counted still")
 		}
 		if goes.Counts().Requests != 1 || p.Targets()[0].Counts() != (Counts{Requests: 1, Failures: 1, Opened: 1}) {
@@ -388,8 +388,8 @@ func TestAdmitWhileAddressesChange(t *testing.T) {
 			p.lookUp(t.Context(), p.servers[0])
 		}
 		crowd.Wait()
-		if n := p.inFlight.Load(); n != 0 {
-			t.Errorf("%s: %d in flight after all have left", policy, n)
+		if n, sum := p.InFlight(), p.inFlight.Load(); n != 0 || sum != 0 {
+			t.Errorf("%s: %d and %d in flight after all have left", policy, n, sum)
 		}
 	}
 }

@@ -83,7 +83,7 @@ func (p *Pool) enter(t *Target, now time.Duration) (pass Pass, ok bool) {
 		return Pass{}, false
 	}
 	t.counts.requests.Add(1)
-	p.inFlight.Add(1)
+	p.count(1)
 	return Pass{target: t, ticket: ticket, began: now}, true
 }
 
@@ -195,11 +195,27 @@ func (p *Pool) Leave(pass *Pass, o Outcome, now time.Duration) {
 	p.presence.learn(pass, o, now)
 	pass.target.inFlight.Add(-1)
 	p.line.wake()
-	p.inFlight.Add(-1)
+	p.count(-1)
 	if pass.retry {
 		p.retries.Add(-1)
 	}
 	*pass = Pass{}
+}
+
+// count adds to the requests in progress. Only Hash asks for their sum each time; for the others all processors would
+// fight for it in vain.
+func (p *Pool) count(n int64) {
+	if p.config.Balance == Hash {
+		p.inFlight.Add(n)
+	}
+}
+
+// InFlight is how many requests the targets are working on for us.
+func (p *Pool) InFlight() (n int) {
+	for _, t := range p.Targets() {
+		n += t.InFlight()
+	}
+	return n
 }
 
 // minRetries is how many retries a pool allows at once, however few requests there are.
@@ -208,7 +224,7 @@ const minRetries = 3
 // Retry says whether the pool has the means for one more retry. If so, the caller makes one, and its pass is
 // ended by Retried.
 func (p *Pool) Retry() bool {
-	most := max(minRetries, int64(p.config.Budget*float64(p.inFlight.Load())))
+	most := max(minRetries, int64(p.config.Budget*float64(p.InFlight())))
 	if p.retries.Add(1) > most {
 		p.retries.Add(-1)
 		p.counts.refused.Add(1)

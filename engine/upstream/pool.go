@@ -1,11 +1,18 @@
 // Package upstream holds the targets that requests are forwarded to, chooses among them, and speaks HTTP/1.1
 // with them.
 //
-// A Pool is one upstream of the configuration. Admit chooses a target (balance.go) of those that take part
-// (presence.go: health checks and ejection) and whose breaker lets a request in (breaker.go), and gives out a
-// Pass, which Leave ends with what came of it. A Conn is one connection to a target, leased for one exchange.
-// The package never retries: the engine owns the only retry loop and learns from an error's type how far an
-// exchange had come; the pool only says whether there are means for one more.
+// A Pool is one upstream of the configuration. Its lineup (lineup.go) is the targets of the moment: each address of
+// a name (names.go) is one. Admit chooses a target (balance.go) of those that take part (presence.go: health checks
+// and ejection), have room (line.go) and whose breaker lets a request in (breaker.go), and gives out a Pass, which
+// Leave ends with what came of it. A Conn is one connection to a target, leased for one exchange. The package never
+// retries: the engine owns the only retry loop and learns from an error's type how far an exchange had come; the
+// pool only says whether there are means for one more.
+//
+// All of that but Conn knows nothing of HTTP/1.1, and of Conn only the three methods of lessor (target.go): HTTP/2 to
+// targets finds choice, breakers, counts and passes ready. It will plug in at two places of the engine: where forward.go asks a
+// target (Acquire, Send, Receive) and where response.go and tunnel.go relay its answer (Response, Stream, Whole, Reusable, Unread). An
+// interface for both is left to that work: a stream has no head in bytes to send, no connection to give back and
+// no socket to half-close, so that one drawn from Conn alone would promise what only HTTP/1.1 can keep.
 package upstream
 
 import (
@@ -77,8 +84,8 @@ type Pool struct {
 	line     line
 	counts   poolCounts
 	_        [64]byte     // the above is read by every request, what is below written
-	inFlight atomic.Int64 // requests
-	retries  atomic.Int64 // those of them that are not the first try
+	inFlight atomic.Int64 // requests in progress, for Hash
+	retries  atomic.Int64 // in progress: requests that are not the first try
 }
 
 // New builds a pool. It opens no connection, looks nothing up and starts no goroutine.

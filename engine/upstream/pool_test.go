@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -127,8 +128,8 @@ func TestPass(t *testing.T) {
 	var none Pass
 	p.Leave(&none, Failed, 0)
 	none.Report(Failed, 0)
-	if n := p.Targets()[0].InFlight(); n != 0 || p.inFlight.Load() != 0 {
-		t.Errorf("%d and %d in flight after all have left", n, p.inFlight.Load())
+	if n := p.Targets()[0].InFlight(); n != 0 || p.InFlight() != 0 {
+		t.Errorf("%d and %d in flight after all have left", n, p.InFlight())
 	}
 }
 
@@ -202,20 +203,49 @@ func TestRetryBudget(t *testing.T) {
 }
 
 func TestAdmitDoesNotAllocate(t *testing.T) {
-	p := poolOf(t, 3, 1)
-	if n := testing.AllocsPerRun(100, func() {
-		pass, _, _ := p.Admit(Choice{})
-		p.Leave(&pass, Succeeded, 0)
-	}); n != 0 {
-		t.Errorf("%v allocations", n)
+	for _, policy := range policies() {
+		for _, most := range []int{0, 1} {
+			p := breakersOf(t, policy, 16, most)
+			random := dice(1)
+			if n := testing.AllocsPerRun(100, func() {
+				pass, _, _ := p.Admit(Choice{Now: time.Hour, Key: random.next(), Random: random.next()})
+				other, _ := p.Instead(Choice{Now: time.Hour, Key: random.next(), Random: random.next(), Avoid: pass.Target()})
+				pass.Answered(time.Hour)
+				p.Leave(&pass, Succeeded, time.Hour)
+				p.Leave(&other, Succeeded, time.Hour)
+			}); n != 0 {
+				t.Errorf("%s, at most %d in flight: %v allocations", policy, most, n)
+			}
+		}
 	}
 }
 
+// BenchmarkAdmit is all that a request costs here: the choice, the breaker, the counts, the release.
 func BenchmarkAdmit(b *testing.B) {
-	p := poolOf(b, 3, 2, 1)
-	b.ReportAllocs()
-	for b.Loop() {
-		pass, _, _ := p.Admit(Choice{})
-		p.Leave(&pass, Succeeded, 0)
+	for _, policy := range policies() {
+		b.Run(string(policy)+"/16", func(b *testing.B) {
+			p := breakersOf(b, policy, 16, 0)
+			random := dice(1)
+			b.ReportAllocs()
+			for b.Loop() {
+				pass, _, _ := p.Admit(Choice{Now: time.Hour, Key: random.next(), Random: random.next()})
+				p.Leave(&pass, Succeeded, time.Hour)
+			}
+		})
 	}
+}
+
+func breakersOf(t testing.TB, policy Policy, targets, maxInFlight int) *Pool {
+	t.Helper()
+	c := Config{Name: "u", Balance: policy, MaxInFlight: maxInFlight, Breaker: &BreakerConfig{
+		FailureRatio: 0.5, MinRequests: 20, Window: 10 * time.Second, OpenFor: 5 * time.Second, Probes: 3,
+	}}
+	for i := range targets {
+		c.Targets = append(c.Targets, TargetConfig{Address: fmt.Sprintf("127.0.0.1:%d", i+1), Weight: 1})
+	}
+	p, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
