@@ -125,7 +125,7 @@ func (e *Engine) load() error {
 		return fmt.Errorf("BUG: a log level that was accepted: %w", err)
 	}
 	e.adminAddress = file.Admin.Listen
-	e.resolve(snap)
+	e.resolve(nil, snap)
 	e.live(snap)
 	return nil
 }
@@ -190,14 +190,20 @@ func (e *Engine) watchClients(ctx context.Context) {
 	}
 }
 
-// resolve looks up the names of the upstreams that are new. That it fails is no fault of a configuration: the
-// pools go on trying.
-func (e *Engine) resolve(snap *snapshot) {
+// resolve looks up the names of the upstreams that are new. That it fails is no fault of a configuration: what was
+// known of a name before is good enough, and the pools go on trying.
+func (e *Engine) resolve(last, snap *snapshot) {
 	var lookups sync.WaitGroup
-	for _, p := range snap.pools {
-		if !p.begun() {
-			lookups.Go(func() { p.Resolve(e.life) })
+	for name, p := range snap.pools {
+		if p.begun() {
+			continue
 		}
+		lookups.Go(func() {
+			p.Resolve(e.life)
+			if last != nil && last.pools[name] != nil {
+				p.Inherit(last.pools[name].Pool)
+			}
+		})
 	}
 	lookups.Wait()
 }
@@ -261,7 +267,7 @@ func (e *Engine) reload() error {
 		return fmt.Errorf("BUG: a log level that was accepted: %w", err)
 	}
 	e.startMethods(snap)
-	e.resolve(snap)
+	e.resolve(last, snap)
 	e.live(snap)
 	e.retireMethods(last, snap)
 	e.certificates.follow(snap.certs, &e.log)

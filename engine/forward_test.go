@@ -386,4 +386,14 @@ func TestNameIsUnknownAtFirst(t *testing.T) {
 	if u := g.upstream(); len(u.Targets) != 1 || u.Targets[0].Requests != 0 {
 		t.Errorf("after a reload with another interval: %+v", u)
 	}
+
+	// Or the ones that were known before, if nobody answers then.
+	book.address.Store(nil)
+	g.write(t, strings.Replace(tables, "[[route]]", "resolve = \"2h\"\n[[route]]", 1))
+	if err := g.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if u := g.upstream(); len(u.Targets) != 1 || u.Targets[0].Address != a.address || len(u.Names) != 1 {
+		t.Errorf("after a reload without a resolver: %+v", u)
+	}
 }

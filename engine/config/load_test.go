@@ -48,6 +48,7 @@ func TestLoadedValues(t *testing.T) {
 		{"a target with a weight", stable.Targets[1].Weight, 2},
 		{"a target's host", stable.Targets[1].URL.Host, "10.0.1.55:3003"},
 		{"an inline table is a table", stable.Timeouts.Response, 5 * time.Second},
+		{"a bound on requests in flight", stable.MaxInFlight, 64},
 		{"what a table leaves out keeps its default", stable.Retry.Budget, 0.2},
 		{"a map of weights", canary10.Weights["users-stable"], 90},
 		{"cases of a switch", f.Switch["users-by-version"].Cases["v2"], "users-canary-10"},

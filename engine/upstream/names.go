@@ -88,6 +88,24 @@ func (p *Pool) Resolve(ctx context.Context) {
 	lookups.Wait()
 }
 
+// Inherit gives the names that could not be looked up the addresses that they had in a pool before this one. It
+// comes after Resolve, and before Run.
+func (p *Pool) Inherit(last *Pool) {
+	known := map[string][]string{}
+	last.renewing.Lock()
+	for _, s := range last.servers {
+		known[s.Address] = s.addresses()
+	}
+	last.renewing.Unlock()
+	p.renewing.Lock()
+	defer p.renewing.Unlock()
+	for _, s := range p.servers {
+		if s.trouble != nil && len(s.targets) == 0 {
+			_, _, _ = p.renew(s, known[s.Address])
+		}
+	}
+}
+
 // follow looks a name up again and again until ctx ends, and has the targets checked that came.
 func (p *Pool) follow(ctx context.Context, s *server, checks *sync.WaitGroup) {
 	timer := time.NewTimer(p.pause(s))

@@ -34,6 +34,9 @@ func (p *presence) judge(t *Target, healthy bool, why error, now time.Duration) 
 
 // eject takes a target out that failed, unless too few would be left.
 func (p *presence) eject(t *Target, why error, now time.Duration) {
+	if t.retired.Load() {
+		return // its address is gone: nobody chooses it
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	well, targets := 0, p.lineup.Load().targets
