@@ -185,7 +185,7 @@ func TestUpstreamConnectionsThatAreNotKept(t *testing.T) {
 }
 
 // A failed attempt is repeated only where that can do no harm: nothing was sent, or the method is
-// idempotent, the whole request is at hand, and no byte of an answer came.
+// idempotent, the whole request is at hand, and no answer came that another target could not better.
 func TestRetries(t *testing.T) {
 	t.Parallel()
 	good := startAnswering(t, ok)
@@ -227,11 +227,15 @@ func TestRetries(t *testing.T) {
 		{"no answer: PATCH", drops.address, drops, post("PATCH"), false, "upstream_reset"},
 		{"no answer: who knows this method?", drops.address, drops, get("PURGE"), false, "upstream_reset"},
 		{"no answer: method names have a case", drops.address, drops, get("get"), false, "upstream_reset"},
-		{"one byte of an answer", starts.address, starts, get("GET"), false, "upstream_reset"},
+		{"one byte of an answer is none", starts.address, starts, get("GET"), true, ""},
+		{"one byte of an answer: POST may have been done", starts.address, starts, post("POST"), false, "upstream_reset"},
 		{"no answer in time, and to ask again does no harm", slow.address, slow, get("GET"), true, ""},
 		{"no answer in time: it may be at work", slow.address, slow, post("POST"), false, "upstream_timeout"},
-		{"a malformed answer is an answer", garbage.address, garbage, get("GET"), false, "upstream_malformed"},
-		{"a refusal is an answer", refuses.address, refuses, get("GET"), false, ""},
+		{"a malformed answer is none", garbage.address, garbage, get("GET"), true, ""},
+		{"a malformed answer: POST may have been done", garbage.address, garbage, post("POST"), false, "upstream_malformed"},
+		{"a refusal may not be another one's", refuses.address, refuses, get("GET"), true, ""},
+		{"a refusal of what had a body is an answer", refuses.address, refuses, post("PUT"), false, ""},
+		{"a refusal of POST is an answer", refuses.address, refuses, post("POST"), false, ""},
 	} {
 		t.Run(c.intent, func(t *testing.T) {
 			g := startGateway(t, fmt.Sprintf("[upstream.a]\ntargets = [\"http://%s\", %q]\n", c.bad, good.url())+more+routeToA)

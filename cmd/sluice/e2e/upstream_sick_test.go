@@ -45,7 +45,7 @@ open_for = "3s"
 			}
 			sick := all[1]
 			sick.set(c.mood)
-			opening := g.load(t, 4, 60)
+			opening := g.load(t, 3, 60) // no more at once than the budget allows to try again
 			if n := opening.failed(); n > c.most || n != opening.ended[c.as] {
 				t.Errorf("until the breaker was open: %v, want at most %d failures %s", opening, c.most, c.as)
 			}
