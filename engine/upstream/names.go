@@ -129,7 +129,7 @@ func (p *Pool) pause(s *server) time.Duration {
 	if s.failures > 0 {
 		d = min(d, firstRetry<<min(s.failures-1, 20))
 	}
-	high, _ := bits.Mul64(p.random(), uint64(d/5)) // #nosec G115 -- not negative
+	high, _ := bits.Mul64(p.config.Random(), uint64(d/5)) // #nosec G115 -- not negative
 	return d - d/10 + time.Duration(high)          // #nosec G115 -- at most a fifth
 }
 

@@ -213,7 +213,10 @@ func TestNamesMayComeLater(t *testing.T) {
 func TestNamesAreLookedUpAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDirectory("users", "10.0.0.1")
-		p, _ := named(t, d, func(c *Config) { c.Random = nil })
+		p, _ := named(t, d, func(c *Config) {
+			random := dice(1)
+			c.Random = random.next
+		})
 		stop := run(t, p)
 		time.Sleep(time.Hour)
 		if n := d.count(); n < 108 || n > 134 {
@@ -311,7 +314,6 @@ func TestAddressesAreChecked(t *testing.T) {
 	d := newDirectory("users", "127.0.0.1")
 	p, _ := named(t, d, func(c *Config) {
 		c.Targets[0].Address = "users:1" // where nobody listens
-		c.Random = nil
 		c.Health = &HealthConfig{Path: "/", Interval: 10 * time.Millisecond, Timeout: time.Second}
 	})
 	ctx, cancel := context.WithCancel(t.Context())

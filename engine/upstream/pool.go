@@ -8,18 +8,19 @@
 // retries: the engine owns the only retry loop and learns from an error's type how far an exchange had come; the
 // pool only says whether there are means for one more.
 //
-// All of that but Conn knows nothing of HTTP/1.1, and of Conn only the three methods of lessor (target.go): HTTP/2 to
-// targets finds choice, breakers, counts and passes ready. It will plug in at two places of the engine: where forward.go asks a
-// target (Acquire, Send, Receive) and where response.go and tunnel.go relay its answer (Response, Stream, Whole, Reusable, Unread). An
-// interface for both is left to that work: a stream has no head in bytes to send, no connection to give back and
-// no socket to half-close, so that one drawn from Conn alone would promise what only HTTP/1.1 can keep.
+// All of that but Conn knows nothing of HTTP/1.1, and of Conn only the three methods of lessor (target.go):
+// HTTP/2 to targets finds choice, breakers, counts and passes ready. It will plug in at two places of the
+// engine: where forward.go asks a target (Acquire, Send, Receive) and where response.go and tunnel.go relay
+// its answer (Response, Stream, Whole, Reusable, Unread). An interface for both is left to that work: a stream
+// has no head in bytes to send, no connection to give back and no socket to half-close, so that one drawn from
+// Conn alone would promise what only HTTP/1.1 can keep.
 package upstream
 
 import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"math"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -57,7 +58,7 @@ type Config struct {
 	// Epoch is when the now of all methods is zero.
 	Epoch  time.Time
 	Health *HealthConfig // active checks of each target; nil: none
-	Random func() uint64 // uniform; nil: math/rand's
+	Random func() uint64 // uniform; spreads checks and lookups in time; nil: they are not spread
 
 	// Resolver looks up names; nil: the system's.
 	Resolver Resolver
@@ -101,6 +102,9 @@ func build(c Config) (*Pool, error) {
 	if len(c.Targets) == 0 {
 		return nil, errors.New("no targets")
 	}
+	if c.Random == nil {
+		c.Random = func() uint64 { return math.MaxUint64 / 2 }
+	}
 	if c.Resolver == nil {
 		c.Resolver = net.DefaultResolver
 	}
@@ -137,13 +141,6 @@ func (p *Pool) validHealth() error {
 		c.Host = "target"
 	}
 	return c.Validate()
-}
-
-func (p *Pool) random() uint64 {
-	if p.config.Random == nil {
-		return rand.Uint64()
-	}
-	return p.config.Random()
 }
 
 // Name is the upstream's name in the configuration.

@@ -132,7 +132,7 @@ func (t *Target) makeChecker(p *Pool, c HealthConfig) {
 	if c.Host == "" {
 		c.Host = t.Host()
 	}
-	t.checker = newChecker(c, t.dialCheck, p.random, func(healthy bool, why error) {
+	t.checker = newChecker(c, t.dialCheck, p.config.Random, func(healthy bool, why error) {
 		p.presence.judge(t, healthy, why, time.Since(p.config.Epoch))
 	})
 }
