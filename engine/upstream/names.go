@@ -130,7 +130,7 @@ func (p *Pool) pause(s *server) time.Duration {
 		d = min(d, firstRetry<<min(s.failures-1, 20))
 	}
 	high, _ := bits.Mul64(p.config.Random(), uint64(d/5)) // #nosec G115 -- not negative
-	return d - d/10 + time.Duration(high)          // #nosec G115 -- at most a fifth
+	return d - d/10 + time.Duration(high)                 // #nosec G115 -- at most a fifth
 }
 
 // lookUp makes the addresses of a name its targets, and gives those that are new. If there are none to be had,
