@@ -24,9 +24,19 @@ type moody struct {
 	touched   atomic.Int64 // connections and requests, health checks not counted
 	served    atomic.Int64 // requests, likewise
 	active    atomic.Int64 // requests at work
+	accepted  atomic.Int64 // connections, every one
+	heard     byteCount    // all that came on them
 }
 
-// The moods. In all but wellMood no request gets a good answer.
+// byteCount counts what is written to it.
+type byteCount struct{ atomic.Int64 }
+
+func (n *byteCount) Write(p []byte) (int, error) {
+	n.Add(int64(len(p)))
+	return len(p), nil
+}
+
+// The moods.
 const (
 	wellMood    = "well"
 	silentMood  = "never answers"
@@ -37,9 +47,15 @@ const (
 	cutMood     = "closes in the body"
 	chunkMood   = "closes in a chunk"
 	errorMood   = "answers 500"
+	flakyMood   = "answers 500 nine times of ten"
+	dripMood    = "sends its head a byte at a time"
+	trickleMood = "sends its body a byte at a time"
 	raceMood    = "closes after each answer, unannounced"
 	slowMood    = "takes its time"
 )
+
+// dripEvery is how long it takes from byte to byte.
+const dripEvery = 20 * time.Millisecond
 
 func startMoody(t testing.TB, name string) *moody {
 	m := &moody{name: name}
@@ -62,6 +78,8 @@ func (m *moody) set(mood string) { m.mood.Store(&mood) }
 func (m *moody) address() string { return strings.TrimPrefix(m.url, "http://") }
 
 func (m *moody) serve(c *rawConn, done <-chan struct{}) {
+	m.accepted.Add(1)
+	c.in = bufio.NewReader(io.TeeReader(c.TCPConn, &m.heard))
 	if mood := *m.mood.Load(); mood == closeMood || mood == resetMood {
 		m.touched.Add(1)
 		m.end(c, mood)
@@ -95,6 +113,9 @@ func (m *moody) serve(c *rawConn, done <-chan struct{}) {
 // answer does what the mood says; false ends the connection.
 func (m *moody) answer(c *rawConn, head, mood string, done <-chan struct{}) bool {
 	nonce := headValue(head, "X-Nonce")
+	if mood == flakyMood && m.served.Load()%10 != 0 {
+		mood = errorMood
+	}
 	switch mood {
 	case silentMood:
 		<-done // the gateway has to give up
@@ -115,8 +136,15 @@ func (m *moody) answer(c *rawConn, head, mood string, done <-chan struct{}) bool
 		c.write("HTTP/1.1 200 OK\r\nX-Nonce: " + nonce + "\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n" + nonce + " ")
 		return false
 	case errorMood:
-		c.write("HTTP/1.1 500 Oops\r\nContent-Length: 4\r\n\r\noops")
+		c.write("HTTP/1.1 500 Oops\r\nX-Nonce: " + nonce + "\r\nContent-Length: 4\r\n\r\noops")
 		return true
+	case dripMood:
+		c.drip("HTTP/1.1 200 OK\r\nX-Dripping: "+strings.Repeat(".", 10000), done)
+		return false
+	case trickleMood:
+		c.write("HTTP/1.1 200 OK\r\nX-Nonce: " + nonce + "\r\nContent-Length: 100000\r\n\r\n")
+		c.drip(strings.Repeat(nonce+" ", 10000), done)
+		return false
 	case slowMood:
 		select {
 		case <-done:
@@ -137,6 +165,22 @@ func (m *moody) end(c *rawConn, mood string) {
 		_ = c.SetLinger(0)
 	}
 	_ = c.Close()
+}
+
+// drip writes text a byte at a time, until the other side has had enough.
+func (c *rawConn) drip(text string, done <-chan struct{}) {
+	ticker := time.NewTicker(dripEvery)
+	defer ticker.Stop()
+	for i := range len(text) {
+		select {
+		case <-done:
+			return
+		case <-ticker.C:
+		}
+		if _, err := io.WriteString(c.TCPConn, text[i:i+1]); err != nil {
+			return
+		}
+	}
 }
 
 // headValue is a field of a head, "" if there is none.
@@ -182,6 +226,8 @@ type tally struct {
 	names map[string]int
 }
 
+func newTally() *tally { return &tally{ended: map[string]int{}, names: map[string]int{}} }
+
 func (a *tally) count(m map[string]int, key string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -212,46 +258,15 @@ var nonces atomic.Int64
 // loadWith is load with heads of the caller's, without the empty line.
 func (g *gateway) loadWith(t testing.TB, workers, n int, head func(i int) string) *tally {
 	t.Helper()
-	total := &tally{ended: map[string]int{}, names: map[string]int{}}
+	total := newTally()
 	var running sync.WaitGroup
 	var next atomic.Int64
 	for range workers {
 		running.Go(func() {
-			var c net.Conn
-			var in *bufio.Reader
-			defer func() {
-				if c != nil {
-					c.Close()
-				}
-			}()
+			c := caller{address: g.address, total: total}
+			defer c.close()
 			for i := next.Add(1); i <= int64(n); i = next.Add(1) {
-				if c == nil {
-					var err error
-					if c, err = net.DialTimeout("tcp", g.address, patience); err != nil {
-						t.Error(err)
-						return
-					}
-					in = bufio.NewReader(c)
-				}
-				_ = c.SetDeadline(time.Now().Add(patience))
-				nonce := fmt.Sprintf("n%d", nonces.Add(1))
-				raw := head(int(i)) + "X-Nonce: " + nonce + "\r\n\r\n"
-				if strings.HasPrefix(raw, "POST") {
-					raw = strings.TrimSuffix(raw, "\r\n") + "Content-Length: 5\r\n\r\nhello"
-				}
-				_, _ = io.WriteString(c, raw)
-				r, err := readResponse(in, "GET")
-				if err != nil {
-					total.count(total.ended, "broken: "+err.Error())
-					c.Close()
-					c = nil
-					continue
-				}
-				total.judge(t, r, nonce)
-				if r.cut != nil || r.fields.has("Connection") {
-					c.Close()
-					c = nil
-				}
+				c.call(t, head(int(i)))
 			}
 		})
 	}
@@ -259,18 +274,64 @@ func (g *gateway) loadWith(t testing.TB, workers, n int, head func(i int) string
 	return total
 }
 
-// judge counts an answer, which must be one to the request with this nonce.
-func (a *tally) judge(t testing.TB, r *response, nonce string) {
-	key := fmt.Sprint(r.status)
+// caller is a client that keeps its connection from request to request.
+type caller struct {
+	address string
+	total   *tally
+	conn    net.Conn // nil: yet to be dialled
+	in      *bufio.Reader
+}
+
+func (c *caller) close() {
+	if c.conn != nil {
+		c.conn.Close()
+		c.conn = nil
+	}
+}
+
+// call sends a request, without the empty line, and judges the answer. It gives how the request ended.
+func (c *caller) call(t testing.TB, head string) (end string) {
+	if c.conn == nil {
+		conn, err := net.DialTimeout("tcp", c.address, patience)
+		if err != nil {
+			t.Error(err)
+			return "not connected"
+		}
+		c.conn, c.in = conn, bufio.NewReader(conn)
+	}
+	_ = c.conn.SetDeadline(time.Now().Add(patience))
+	nonce := fmt.Sprintf("n%d", nonces.Add(1))
+	raw := head + "X-Nonce: " + nonce + "\r\n\r\n"
+	if strings.HasPrefix(raw, "POST") {
+		raw = strings.TrimSuffix(raw, "\r\n") + "Content-Length: 5\r\n\r\nhello"
+	}
+	_, _ = io.WriteString(c.conn, raw)
+	r, err := readResponse(c.in, "GET")
+	if err != nil {
+		end = "broken: " + err.Error()
+		c.total.count(c.total.ended, end)
+		c.close()
+		return end
+	}
+	if r.cut != nil || r.fields.has("Connection") {
+		c.close()
+	}
+	return c.total.judge(t, r, nonce)
+}
+
+// judge counts an answer, which must be one to the request with this nonce, and gives how it ended: by its
+// reason or status.
+func (a *tally) judge(t testing.TB, r *response, nonce string) (end string) {
+	end = fmt.Sprint(r.status)
 	if _, reason, ok := strings.Cut(r.body, `"reason":"`); ok {
-		key, _, _ = strings.Cut(reason, `"`)
+		end, _, _ = strings.Cut(reason, `"`)
 	}
 	if r.cut != nil {
-		key = "cut"
+		end = "cut"
 	}
-	a.count(a.ended, key)
+	a.count(a.ended, end)
 	if r.status != 200 {
-		return
+		return end
 	}
 	if r.cut == nil {
 		a.count(a.names, r.fields.get("X-Name"))
@@ -281,6 +342,7 @@ func (a *tally) judge(t testing.TB, r *response, nonce string) {
 	if r.cut == nil && strings.ReplaceAll(r.body, nonce+" ", "") != "" {
 		t.Errorf("the answer to %s has a body of another one", nonce)
 	}
+	return end
 }
 
 // moodyUpstream is an upstream with a route for everything.
