@@ -82,8 +82,8 @@ open_for = "3s"
 const checked = `
 [upstream.a.health]
 path = "/healthz"
-interval = "50ms"
-timeout = "500ms"
+interval = "200ms"
+timeout = "200ms"
 healthy = 2
 unhealthy = 2
 [upstream.a.breaker]
