@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,11 +22,13 @@ import (
 type moody struct {
 	name, url string
 	mood      atomic.Pointer[string]
-	touched   atomic.Int64 // connections and requests, health checks not counted
-	served    atomic.Int64 // requests, likewise
-	active    atomic.Int64 // requests at work
-	accepted  atomic.Int64 // connections, every one
-	heard     byteCount    // all that came on them
+	touched   atomic.Int64  // connections and requests, health checks not counted
+	served    atomic.Int64  // requests, likewise
+	active    atomic.Int64  // requests at work
+	accepted  atomic.Int64  // connections, every one
+	heard     byteCount     // all that came on them
+	garbled   atomic.Int64  // requests whose body was not made of their nonce
+	whim      func() string // the mood of each request, if the mood is whimMood
 }
 
 // byteCount counts what is written to it.
@@ -52,10 +55,17 @@ const (
 	trickleMood = "sends its body a byte at a time"
 	raceMood    = "closes after each answer, unannounced"
 	slowMood    = "takes its time"
+	lateMood    = "answers when nobody waits any more"
+	twiceMood   = "answers twice"
+	hintMood    = "answers, after a hint"
+	whimMood    = "has a mood for each request"
 )
 
 // dripEvery is how long it takes from byte to byte.
 const dripEvery = 20 * time.Millisecond
+
+// lateAfter is how long an answer takes that is late.
+const lateAfter = 100 * time.Millisecond
 
 func startMoody(t testing.TB, name string) *moody {
 	m := &moody{name: name}
@@ -96,10 +106,11 @@ func (m *moody) serve(c *rawConn, done <-chan struct{}) {
 			m.touched.Add(1)
 			m.served.Add(1)
 		}
-		if n := headValue(head, "Content-Length"); n != "" {
-			var length int64
-			_, _ = fmt.Sscan(n, &length)
-			_, _ = io.CopyN(io.Discard, c.in, length)
+		if !m.body(c, head) {
+			return
+		}
+		if mood == whimMood {
+			mood = m.whim()
 		}
 		m.active.Add(1)
 		keep := m.answer(c, head, mood, done)
@@ -110,6 +121,22 @@ func (m *moody) serve(c *rawConn, done <-chan struct{}) {
 	}
 }
 
+// body reads a request's body, which is made of its nonce if it has one; false: it ended early.
+func (m *moody) body(c *rawConn, head string) bool {
+	length, err := strconv.Atoi(headValue(head, "Content-Length"))
+	if err != nil {
+		return true
+	}
+	body := make([]byte, length)
+	if _, err := io.ReadFull(c.in, body); err != nil {
+		return false
+	}
+	if nonce := headValue(head, "X-Nonce"); nonce != "" && strings.ReplaceAll(string(body), nonce, "") != "" {
+		m.garbled.Add(1)
+	}
+	return true
+}
+
 // answer does what the mood says; false ends the connection.
 func (m *moody) answer(c *rawConn, head, mood string, done <-chan struct{}) bool {
 	nonce := headValue(head, "X-Nonce")
@@ -118,8 +145,11 @@ func (m *moody) answer(c *rawConn, head, mood string, done <-chan struct{}) bool
 	}
 	switch mood {
 	case silentMood:
-		<-done // the gateway has to give up
+		_, _ = io.Copy(io.Discard, c.in) // the gateway has to give up
 		return false
+	case lateMood:
+		_ = c.SetReadDeadline(time.Now().Add(lateAfter))
+		_, _ = io.Copy(io.Discard, c.in)
 	case closeMood, resetMood:
 		m.end(c, mood)
 		return false
@@ -156,8 +186,15 @@ func (m *moody) answer(c *rawConn, head, mood string, done <-chan struct{}) bool
 		times = 4000 // more than comes with the head
 	}
 	body := strings.Repeat(nonce+" ", times)
-	c.write(fmt.Sprintf("HTTP/1.1 200 OK\r\nX-Name: %s\r\nX-Nonce: %s\r\nContent-Length: %d\r\n\r\n%s", m.name, nonce, len(body), body))
-	return mood != raceMood
+	good := fmt.Sprintf("HTTP/1.1 200 OK\r\nX-Name: %s\r\nX-Nonce: %s\r\nContent-Length: %d\r\n\r\n%s", m.name, nonce, len(body), body)
+	switch {
+	case mood == hintMood:
+		good = "HTTP/1.1 103 Early Hints\r\nX-Nonce: " + nonce + "\r\n\r\n" + good
+	case mood == twiceMood && times == 1: // in one piece: what comes later may be taken for the next answer by anybody
+		good += strings.ReplaceAll(good, nonce, "poison")
+	}
+	c.write(good)
+	return mood != raceMood && mood != lateMood
 }
 
 func (m *moody) end(c *rawConn, mood string) {
@@ -303,7 +340,7 @@ func (c *caller) call(t testing.TB, head string) (end string) {
 	nonce := fmt.Sprintf("n%d", nonces.Add(1))
 	raw := head + "X-Nonce: " + nonce + "\r\n\r\n"
 	if strings.HasPrefix(raw, "POST") {
-		raw = strings.TrimSuffix(raw, "\r\n") + "Content-Length: 5\r\n\r\nhello"
+		raw = fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", strings.TrimSuffix(raw, "\r\n"), len(nonce), nonce)
 	}
 	_, _ = io.WriteString(c.conn, raw)
 	r, err := readResponse(c.in, "GET")

@@ -179,59 +179,6 @@ func TestUpstreamClientLeaves(t *testing.T) {
 	}
 }
 
-// No answer is ever that to another request, whatever the targets do meanwhile.
-func TestUpstreamNonces(t *testing.T) {
-	t.Parallel()
-	all, urls := startMoodies(t, 3)
-	g := startGateway(t, moodyUpstream(urls, `
-[upstream.a.timeouts]
-connect = "200ms"
-response = "50ms"
-[upstream.a.breaker]
-min_requests = 20
-window = "300ms"
-open_for = "50ms"
-`))
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		moods := []string{wellMood, errorMood, raceMood, closeMood, resetMood, slowMood, halfMood, garbageMood, silentMood, cutMood, chunkMood}
-		for i := 0; ; i++ {
-			// At most two are badly off.
-			all[i%3].set(moods[i%len(moods)])
-			all[(i+1)%3].set(wellMood)
-			select {
-			case <-stop:
-				return
-			case <-time.After(30 * time.Millisecond):
-			}
-		}
-	}()
-	r := g.loadWith(t, 12, 20000, func(i int) string {
-		return []string{"GET", "GET", "POST", "PUT"}[i%4] + " / HTTP/1.1\r\nHost: h\r\n"
-	})
-	close(stop)
-	<-stopped
-	t.Log(r)
-	if r.ended["200"] < 6000 || len(r.names) != 3 {
-		t.Errorf("too few good answers: %v", r)
-	}
-	for key := range r.ended {
-		switch key {
-		case "200", "500", "cut", "upstream_reset", "upstream_malformed", "upstream_timeout", "upstream_connect", "circuit_open", "no_healthy_target":
-		default:
-			t.Errorf("unexpected end %s: %v", key, r)
-		}
-	}
-	eventually(t, "no request is left", func() bool {
-		n := 0
-		for _, m := range all {
-			n += g.targetOf(t, m.address()).InFlight
-		}
-		return n == 0
-	})
-}
-
 // A reload leaves an upstream that did not change its breakers; one that changed begins anew.
 func TestUpstreamReload(t *testing.T) {
 	t.Parallel()
