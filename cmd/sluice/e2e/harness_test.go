@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -132,10 +133,11 @@ func (o *output) String() string {
 // gateway is a gateway process. Its log is shown when the test fails.
 type gateway struct {
 	t       testing.TB
-	address string // $LISTEN
-	admin   string // $ADMIN
-	dir     string // $DIR: a directory of its own; holds gateway.toml
-	log     output // standard output and standard error
+	address string   // $LISTEN
+	admin   string   // $ADMIN
+	dir     string   // $DIR: a directory of its own; holds gateway.toml
+	log     output   // standard output and standard error
+	through []string // a command that becomes the gateway, whose command line follows; usually none
 	command *exec.Cmd
 	exited  chan struct{}
 }
@@ -181,7 +183,8 @@ func (g *gateway) configure(text string) {
 func (g *gateway) start(env ...string) {
 	g.t.Helper()
 	g.exited = make(chan struct{})
-	g.command = exec.Command(binary, "run", "-c", filepath.Join(g.dir, "gateway.toml"))
+	line := append(slices.Clone(g.through), binary, "run", "-c", filepath.Join(g.dir, "gateway.toml"))
+	g.command = exec.Command(line[0], line[1:]...)
 	g.command.Dir = g.dir
 	// The race runtime otherwise sleeps a second at every exit.
 	g.command.Env = append(os.Environ(), append(env, "GORACE=atexit_sleep_ms=10")...)

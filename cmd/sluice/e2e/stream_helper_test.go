@@ -67,7 +67,13 @@ type rawConn struct {
 // done is closed: the test has ended.
 func startRaw(t testing.TB, handle func(c *rawConn, done <-chan struct{})) string {
 	t.Helper()
-	l, err := net.Listen("tcp", freeAddress(t))
+	return startRawAt(t, freeAddress(t), handle)
+}
+
+// startRawAt runs it at an address.
+func startRawAt(t testing.TB, address string, handle func(c *rawConn, done <-chan struct{})) string {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}

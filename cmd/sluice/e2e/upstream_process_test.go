@@ -137,26 +137,31 @@ open_for = "5s"
 	}
 }
 
-// A target that restarts again and again under load costs idempotent requests nothing.
+// A target that is killed and started again every second under load costs idempotent requests nothing, in time
+// neither.
 func TestUpstreamRestartingProcess(t *testing.T) {
 	t.Parallel()
 	p := newProcess(t)
 	_, urls := startMoodies(t, 2)
 	g := startGateway(t, moodyUpstream(fmt.Sprintf("\"http://%s\", %s", p.address, urls), ""))
-	done := make(chan *tally)
-	go func() { done <- g.load(t, 4, 12000) }()
-	for restarts := 0; ; restarts++ {
-		select {
-		case r := <-done:
-			t.Logf("%d restarts: %v", restarts, r)
-			if r.failed() > 12 || r.names["process"] == 0 {
-				t.Error(r)
-			}
-			return
-		case <-time.After(300 * time.Millisecond):
-			p.signal([]syscall.Signal{syscall.SIGTERM, syscall.SIGKILL}[restarts%2])
-			_ = p.command.Wait()
-			p.start()
-		}
+	load := startPour(t, g, 8, 4*time.Millisecond)
+	defer load.stop()
+	began := time.Now()
+	time.Sleep(time.Second)
+	first := time.Now()
+	for i := range 6 {
+		p.signal([]syscall.Signal{syscall.SIGTERM, syscall.SIGKILL}[i%2])
+		_ = p.command.Wait()
+		p.start()
+		time.Sleep(time.Second)
+	}
+	load.stop()
+	before, during := load.between(began, first), load.between(first, time.Now())
+	t.Logf("before %v\nduring %v, served by %v", before, during, load.total.names)
+	if n := during.failed(); n > len(during)/1000 || load.total.names["process"] < len(during)/100 {
+		t.Errorf("of %d requests %d failed: %v, served by %v", len(during), n, during, load.total.names)
+	}
+	if slow, most := during.quantile(0.99), calm(before); slow > most {
+		t.Errorf("p99 of %v, want at most %v", slow, most)
 	}
 }
