@@ -134,12 +134,19 @@ func needNamespace(t testing.TB) {
 // startSiblings starts targets on the same port of as many addresses, a, b, c and so on.
 func startSiblings(t testing.TB, count int) (all []*moody, at []netip.Addr, port string) {
 	t.Helper()
-	first, port, _ := net.SplitHostPort(freeAddress(t))
-	address := netip.MustParseAddr(first)
+	first := listenAnywhere(t)
+	host, port, _ := net.SplitHostPort(first.Addr().String())
+	address := netip.MustParseAddr(host)
 	for i := range count {
-		all = append(all, startMoodyAt(t, string(rune('a'+i)), net.JoinHostPort(address.String(), port)))
-		at = append(at, address)
-		address = address.Next()
+		l := first
+		if i > 0 {
+			address = address.Next()
+			var err error
+			if l, err = net.Listen("tcp", net.JoinHostPort(address.String(), port)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		all, at = append(all, startMoodyOn(t, string(rune('a'+i)), l)), append(at, address)
 	}
 	return all, at, port
 }

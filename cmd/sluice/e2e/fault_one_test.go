@@ -23,13 +23,12 @@ name = "all"
 path = "/*"
 auth = ["none"]
 to = "a"
-timeout = "3s"
+timeout = %q
 `
 
 const (
 	faultClients = 6
 	faultPace    = 10 * time.Millisecond // of each client
-	faultRate    = faultClients * int(time.Second/faultPace)
 )
 
 // fault is what is done to one of three targets, and what clients may see of it.
@@ -44,7 +43,7 @@ type fault struct {
 // after two, each time for as many.
 func (f fault) most(n int) int {
 	if f.as == "" {
-		return n / 1000
+		return max(n/1000, 1)
 	}
 	return 3 * (5 + faultClients)
 }
@@ -76,7 +75,11 @@ func TestFaultOfOne(t *testing.T) {
 func (f fault) ofOne(t *testing.T) {
 	sick := startVictim(t, f.intent)
 	_, urls := startMoodies(t, 2)
-	g := startGateway(t, fmt.Sprintf("[upstream.a]\ntargets = [\"http://%s\", %s]\n%s", sick.address, urls, faultTables))
+	timeout := 10 * time.Second
+	if f.intent == trickleMood { // no other one ends it
+		timeout = time.Second
+	}
+	g := startGateway(t, fmt.Sprintf("[upstream.a]\ntargets = [\"http://%s\", %s]\n"+faultTables, sick.address, urls, timeout))
 	load := startPour(t, g, faultClients, faultPace)
 	defer load.stop()
 	began := time.Now()
@@ -84,9 +87,7 @@ func (f fault) ofOne(t *testing.T) {
 
 	sick.fall()
 	fell := time.Now()
-	if f.intent != trickleMood { // that one answers, if slowly: no more than the busy one it is
-		eventually(t, "the target is left alone", func() bool { return leftAlone(g.targetOf(t, sick.address)) })
-	}
+	eventually(t, "the target is left alone", func() bool { return leftAlone(g.targetOf(t, sick.address)) })
 	alone := time.Now()
 	time.Sleep(4 * time.Second)
 	sick.rise()
@@ -100,7 +101,7 @@ func (f fault) ofOne(t *testing.T) {
 	settled := load.between(alone.Add(2*time.Second), rose)
 	t.Logf("left alone after %v, trusted again after %v\nbefore  %v\nduring  %v\nsettled %v\nafter   %v",
 		alone.Sub(fell), trusted.Sub(rose), before, during, settled, load.between(trusted, time.Now()))
-	if before.failed() > 0 || len(before) < faultRate/4 {
+	if before.failed() > 0 || len(before) < 50 {
 		t.Errorf("before the fault: %v", before)
 	}
 	if n := during.failed(); n > f.most(len(during)) || f.as != "" && n != during.ended(f.as) {
@@ -117,5 +118,5 @@ func (f fault) ofOne(t *testing.T) {
 // calm is the p99 that is about as good as that of a healthy time. A machine with other things to do adds to
 // both; a request that meets a target that does not answer takes a second.
 func calm(healthy span) time.Duration {
-	return max(10*healthy.quantile(0.99), 250*time.Millisecond)
+	return max(10*healthy.quantile(0.99), 500*time.Millisecond)
 }

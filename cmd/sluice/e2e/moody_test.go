@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"net"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -64,12 +65,12 @@ const dripEvery = 20 * time.Millisecond
 // lateAfter is how long an answer takes that is late.
 const lateAfter = 100 * time.Millisecond
 
-func startMoody(t testing.TB, name string) *moody { return startMoodyAt(t, name, freeAddress(t)) }
+func startMoody(t testing.TB, name string) *moody { return startMoodyOn(t, name, listenAnywhere(t)) }
 
-func startMoodyAt(t testing.TB, name, address string) *moody {
+func startMoodyOn(t testing.TB, name string, l net.Listener) *moody {
 	m := &moody{name: name, release: make(chan struct{})}
 	m.set(wellMood)
-	m.url = startRawAt(t, address, m.serve)
+	m.url = startRawOn(t, l, m.serve)
 	return m
 }
 

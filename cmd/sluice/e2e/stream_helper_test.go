@@ -67,16 +67,12 @@ type rawConn struct {
 // done is closed: the test has ended.
 func startRaw(t testing.TB, handle func(c *rawConn, done <-chan struct{})) string {
 	t.Helper()
-	return startRawAt(t, freeAddress(t), handle)
+	return startRawOn(t, listenAnywhere(t), handle)
 }
 
-// startRawAt runs it at an address.
-func startRawAt(t testing.TB, address string, handle func(c *rawConn, done <-chan struct{})) string {
+// startRawOn runs it on a listener, which it closes.
+func startRawOn(t testing.TB, l net.Listener, handle func(c *rawConn, done <-chan struct{})) string {
 	t.Helper()
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
 	done := make(chan struct{})
 	var handlers sync.WaitGroup
 	handlers.Go(func() {
