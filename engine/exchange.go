@@ -52,6 +52,7 @@ type exchange struct {
 	retrying  bool            // the next pass is a retry's
 	reopens   time.Duration   // when a breaker lets somebody through, if all are open
 	cutShort  bool            // the target did not finish its answer
+	left      bool            // the client did not wait for the end of it, or was too slow
 	attempts  int
 	fault     *Fault // what the gateway answered itself, if it did
 	status    int
@@ -223,7 +224,7 @@ func (x *exchange) reset() {
 	x.method, x.host, x.query, x.upgrade = nil, nil, nil, nil
 	x.client, x.trusted, x.keepAlive, x.proceed, x.inlined = netip.Addr{}, false, false, false, false
 	x.variant, x.attempts, x.status = "", 0, 0
-	x.retrying, x.reopens, x.cutShort = false, 0, false
+	x.retrying, x.reopens, x.cutShort, x.left = false, 0, false, false
 	x.deadline = time.Time{}
 	x.principal, x.presented = nil, 0
 	x.patience.reset()

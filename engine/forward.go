@@ -187,8 +187,11 @@ func (x *exchange) conclude(o upstream.Outcome) {
 
 // outcome is how an exchange ended for its target that was answered by it.
 func (x *exchange) outcome() upstream.Outcome {
-	if x.status >= 500 || x.cutShort {
+	switch {
+	case x.status >= 500 || x.cutShort:
 		return upstream.Failed
+	case x.left:
+		return upstream.Abandoned
 	}
 	return upstream.Succeeded
 }

@@ -234,6 +234,7 @@ func (r *relay) WriteTo(w io.Writer) (int64, error) {
 			total += int64(m)
 			if werr != nil {
 				r.x.conn.gone.Store(true)
+				r.x.left = true
 				return total, werr
 			}
 		}
@@ -299,9 +300,12 @@ func (x *exchange) writeUntilClose() error {
 // more, it was the client that took the time.
 func (x *exchange) logCut(err error, late bool) {
 	if x.conn.gone.Load() {
+		x.left = true
 		return
 	}
-	if !late || !isTimeout(err) {
+	if late && isTimeout(err) {
+		x.left = true
+	} else {
 		x.cutShort = true
 		x.pass.Lost(err)
 	}

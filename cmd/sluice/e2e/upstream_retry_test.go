@@ -179,6 +179,38 @@ func TestUpstreamClientLeaves(t *testing.T) {
 	}
 }
 
+// An answer whose end its client did not wait for says nothing of its target, no good either: failures before and
+// after it are failures in a row.
+func TestUpstreamClientLeavesSickTarget(t *testing.T) {
+	t.Parallel()
+	all, urls := startMoodies(t, 2)
+	g := startGateway(t, moodyUpstream(urls, "balance = \"round_robin\"\n[upstream.a.retry]\nattempts = 1\n"+lenient))
+	sick, client := all[0], g.dial(t)
+	fail := func(times int) {
+		sick.set(resetMood)
+		for times > 0 {
+			if client.ask("/").status != 200 {
+				times--
+			}
+		}
+	}
+	fail(4)
+	sick.set(trickleMood)
+	for before := sick.served.Load(); sick.served.Load() == before; {
+		c := g.dial(t)
+		c.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+		if _, err := c.in.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+	}
+	eventually(t, "no request is left", func() bool { return g.targetOf(t, sick.address()).InFlight == 0 })
+	fail(1)
+	if s := g.targetOf(t, sick.address()); s.Present {
+		t.Errorf("not ejected after five failures in a row: %+v", s)
+	}
+}
+
 // A reload leaves an upstream that did not change its breakers; one that changed begins anew.
 func TestUpstreamReload(t *testing.T) {
 	t.Parallel()

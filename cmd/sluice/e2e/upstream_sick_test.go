@@ -152,7 +152,7 @@ func TestUpstreamEjection(t *testing.T) {
 			total += r.failed()
 			return !g.targetOf(t, sick.address()).Present
 		})
-		r := g.load(t, 4, 2000)
+		r := g.load(t, 4, 1000)
 		if total += r.failed(); total > most {
 			t.Errorf("%s: %d failures, then %v", mood, total, r)
 		}
