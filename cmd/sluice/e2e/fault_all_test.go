@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"testing"
@@ -51,6 +52,12 @@ open_for = "%ds"
 	load.stop()
 
 	before := touched(all)
+	longest := g.reopens(t, all)
+	r := g.dial(t).do("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	shortest := g.reopens(t, all)
+	if after, err := strconv.ParseFloat(r.fields.get("Retry-After"), 64); err != nil || after < math.Ceil(shortest) || after > math.Ceil(longest) {
+		t.Errorf("Retry-After %q, with %v to %v seconds left", r.fields.get("Retry-After"), shortest, longest)
+	}
 	g.turnsAway(t, "circuit_open", allOpenFor)
 	if n := touched(all) - before; n != 0 {
 		t.Errorf("%d bytes or connections reached the targets", n)
@@ -101,6 +108,15 @@ func (g *gateway) every(t testing.TB, all []victim, is func(s engine.TargetStatu
 		}
 	}
 	return true
+}
+
+// reopens is how many seconds are left until the first breaker lets somebody through, by /status.
+func (g *gateway) reopens(t testing.TB, all []victim) float64 {
+	soonest := math.Inf(1)
+	for _, v := range all {
+		soonest = min(soonest, g.targetOf(t, v.address).Reopens)
+	}
+	return soonest
 }
 
 func touched(all []victim) (n int64) {

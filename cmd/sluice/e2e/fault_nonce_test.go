@@ -103,7 +103,8 @@ timeout = "400ms"
 	}
 	for key := range r.ended {
 		switch key {
-		case "200", "500", "cut", "left", "upstream_reset", "upstream_malformed", "upstream_timeout", "upstream_connect", "circuit_open", "no_healthy_target":
+		case "200", "500", "cut", "left", "upstream_reset", "upstream_malformed", "upstream_timeout", "upstream_connect",
+			"upstream_connect_timeout", "circuit_open", "no_healthy_target":
 		default:
 			t.Errorf("unexpected end %s: %v", key, r)
 		}
