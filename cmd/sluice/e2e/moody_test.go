@@ -20,6 +20,7 @@ type moody struct {
 	touched   atomic.Int64  // connections and requests, health checks not counted
 	served    atomic.Int64  // requests, likewise
 	active    atomic.Int64  // requests at work
+	peak      atomic.Int64  // most of them at once
 	accepted  atomic.Int64  // connections, every one
 	open      atomic.Int64  // those of them that have not ended
 	heard     byteCount     // all that came on them
@@ -114,7 +115,9 @@ func (m *moody) serve(c *rawConn, done <-chan struct{}) {
 		if mood == whimMood {
 			mood = m.whim()
 		}
-		m.active.Add(1)
+		now := m.active.Add(1)
+		for most := m.peak.Load(); now > most && !m.peak.CompareAndSwap(most, now); most = m.peak.Load() {
+		}
 		keep := m.answer(c, head, mood, done)
 		m.active.Add(-1)
 		if !keep {

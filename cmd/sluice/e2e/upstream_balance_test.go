@@ -128,3 +128,48 @@ func TestUpstreamHashOfNothing(t *testing.T) {
 		}
 	}
 }
+
+// A target gets no more requests at once than it may have. A few others wait for room, as long as connecting may
+// take; who finds no place to wait is refused at once.
+func TestUpstreamBusy(t *testing.T) {
+	t.Parallel()
+	all, urls := startMoodies(t, 1)
+	m := all[0]
+	g := startGateway(t, moodyUpstream(urls, "max_in_flight = 1\n[upstream.a.timeouts]\nconnect = \"1s\"\n"))
+	held := g.hold(t, m)
+	m.set(wellMood)
+	const get = "GET / HTTP/1.1\r\nHost: h\r\nX-Nonce: next\r\n\r\n"
+	waits := func(n int) func() bool { return func() bool { return g.status(t).Upstreams[0].Waiting == n } }
+	in := func() *client {
+		c := g.dial(t)
+		c.send(get)
+		eventually(t, "a request waits", waits(1))
+		return c
+	}
+	first := in()
+	_, r := g.exchange(t, get)
+	r.expectProblem(t, 503, "upstream_busy")
+	first.receive("GET").expectProblem(t, 503, "upstream_busy") // when it has waited for a second
+	left := in()
+	left.Close()
+	eventually(t, "nobody waits", waits(0))
+	second := in()
+	close(m.release)
+	if r := held.receive("GET"); r.body != "held " {
+		t.Errorf("the first one: %s %q", r.line, r.body)
+	}
+	if r := second.receive("GET"); r.body != "next " {
+		t.Errorf("the one that waited: %s %q", r.line, r.body)
+	}
+	m.set(slowMood)
+	total := g.load(t, 4, 60)
+	if total.ended["200"] == 0 || total.failed() != total.ended["upstream_busy"] {
+		t.Error(total)
+	}
+	if n := m.peak.Load(); n != 1 {
+		t.Errorf("%d requests at once, want 1", n)
+	}
+	if s := g.targetOf(t, m.address()); !isClosed(s) || s.Failures > 0 {
+		t.Errorf("to be busy counts against a target: %+v", s)
+	}
+}
