@@ -56,6 +56,9 @@ func (s *Spec) burst(r Rate) int64 {
 	return max(1, min(MaxTokens, int64(tokens)))
 }
 
+// BurstAt is how many tokens a bucket holds, or requests a queue, for a rate: the burst, or one second's worth.
+func (s *Spec) BurstAt(r Rate) int64 { return s.burst(r) }
+
 // Check finds the first thing that cannot be: what the arithmetic does not hold, or a request that could
 // never pass. Its error is a *SpecError.
 func (s *Spec) Check() error {
