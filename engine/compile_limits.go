@@ -10,6 +10,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/engine/config"
 	"github.com/sluice-gateway/sluice/limiter"
+	"github.com/sluice-gateway/sluice/limiter/central"
 )
 
 // newLimiter makes the limiter of an engine, which outlives every snapshot.
@@ -19,6 +20,12 @@ func newLimiter(capacity int, epoch time.Time) *limiter.Limiter {
 	return limiter.New(o)
 }
 
+// limitSource is what a meter is made of, beside its rule.
+type limitSource struct {
+	config.Limit
+	central *central.Rule
+}
+
 // limits prepares the rules and their meters. They are in force once the snapshot's update is committed.
 func (c *compiler) limits() {
 	c.snap.meters = map[string]*meter{}
@@ -26,7 +33,7 @@ func (c *compiler) limits() {
 		legacy: slices.Contains(c.file.Limits.Headers, "x-ratelimit"), ietf: slices.Contains(c.file.Limits.Headers, "ietf"),
 	}
 	var specs []limiter.Spec
-	var sources []config.Limit
+	var sources []limitSource
 	for i, file := range c.file.Limit {
 		key := fmt.Sprintf("limit[%d]", i)
 		if !c.sound(key) {
@@ -37,7 +44,7 @@ func (c *compiler) limits() {
 			c.limitFault(key, err)
 			continue
 		}
-		specs, sources = append(specs, spec), append(sources, file)
+		specs, sources = append(specs, spec), append(sources, limitSource{file, c.central(key, file, spec)})
 	}
 	update, err := c.limiter.Prepare(specs)
 	if err != nil {
@@ -77,8 +84,9 @@ func (c *compiler) limitFault(key string, err error) {
 	c.fault(key+"."+name, "%s", bad.Reason)
 }
 
-func (c *compiler) meter(f config.Limit, rule *limiter.Rule) *meter {
-	m := &meter{rule: rule, guard: f.BeforeAuth, hidden: f.Hidden, counts: &meterCounts{}}
+func (c *compiler) meter(f limitSource, rule *limiter.Rule) *meter {
+	m := &meter{rule: rule, central: f.central, guard: f.BeforeAuth, hidden: f.Hidden, counts: &meterCounts{}}
+	m.onStoreError = map[string]storeFailure{"local": failLocal, "allow": failAllow, "deny": failDeny}[f.OnStoreError]
 	if c.last != nil && c.last.meters[f.Name] != nil {
 		m.counts = c.last.meters[f.Name].counts
 	}
@@ -92,7 +100,7 @@ func (c *compiler) meter(f config.Limit, rule *limiter.Rule) *meter {
 // mostLimits is how many limits a route can have: an exchange keeps a verdict for each.
 const mostLimits = 16
 
-// meters finds the meters of a route's limits.
+// meters finds the meters of a route's limits, those that Redis decides on last.
 func (c *compiler) meters(key string, r *config.Route) (guards, limits []*meter) {
 	names := r.Limits
 	if len(names) > mostLimits {
@@ -110,7 +118,18 @@ func (c *compiler) meters(key string, r *config.Route) (guards, limits []*meter)
 			limits = append(limits, m)
 		}
 	}
+	for _, list := range [][]*meter{guards, limits} {
+		slices.SortStableFunc(list, func(a, b *meter) int { return a.elsewhere() - b.elsewhere() })
+	}
 	return guards, limits
+}
+
+// elsewhere is 1 if Redis decides, else 0.
+func (m *meter) elsewhere() int {
+	if m.central != nil {
+		return 1
+	}
+	return 0
 }
 
 // longestWait is how long a limit may make a request wait for its turn.

@@ -72,8 +72,9 @@ type conn struct {
 	gone      atomic.Bool                    // the client left
 	holder    atomic.Pointer[auth.Principal] // whose tunnel or stream this is; nil: nobody's, or neither
 	endless   atomic.Bool                    // it has no length: it ends with the credential, not only when that is revoked
-	queued    atomic.Bool                    // the exchange waits for its turn
+	queued    atomic.Bool                    // the exchange waits, for its turn or for Redis
 	wake      chan struct{}                  // ends that wait; made before the first
+	endWait   func()                         // says that it is over; made likewise
 	idleSince atomic.Int64                   // Unix nanoseconds; 0 while a request is under way
 	watched   watched
 }

@@ -102,6 +102,9 @@ func (e *Engine) shutdown() {
 	e.certificates.follow(nil, &e.log)
 	_ = e.conns.wait(context.Background())
 	e.finishMethods()
+	if s := e.snapshot.Load().limitStore; s != nil {
+		s.finish()
+	}
 	for _, p := range e.snapshot.Load().pools {
 		p.finish()
 		p.CloseIdle()

@@ -167,6 +167,7 @@ func (e *Engine) Start() error {
 	}
 	ctx := e.life
 	e.startMethods(e.snapshot.Load())
+	e.startLimitStore(e.snapshot.Load())
 	e.background.Go(func() { e.watchClients(ctx) })
 	if e.watcher != nil {
 		e.background.Go(func() { e.watchFile(ctx) })
@@ -268,8 +269,10 @@ func (e *Engine) reload() error {
 	}
 	e.startMethods(snap)
 	e.resolve(last, snap)
+	e.startLimitStore(snap)
 	e.live(snap)
 	e.retireMethods(last, snap)
+	e.retireLimitStore(last, snap)
 	e.certificates.follow(snap.certs, &e.log)
 	e.accept(opened)
 	e.retain(snap)

@@ -47,7 +47,7 @@ func Faults() []*Fault {
 // faults is every answer of the gateway's own, built once for an engine.
 type faults struct {
 	badRequest, badPath, timeout, tooLarge, targetTooLong, headTooLarge, version  *Fault
-	noRoute, method, noVariant, connections, limited, queueFull                   *Fault
+	noRoute, method, noVariant, connections, limited, queueFull, limitStore       *Fault
 	noCredentials, credentials, scope, authStore, circuitOpen, busy               *Fault
 	sendTimeout, routeTimeout                                                     *Fault
 	connect, connectTimeout, noTarget, upstreamTimeout, reset, malformed, upgrade *Fault
@@ -78,6 +78,7 @@ func newFaults() *faults {
 		authStore:      &Fault{Status: 503, Reason: "auth_store_unavailable", Detail: "Credentials cannot be verified at present.", Blame: BlameGateway},
 		limited:        client(429, "rate_limited", "Too many requests: a rate limit has been reached."),
 		queueFull:      &Fault{Status: 503, Reason: "queue_full", Detail: "Too many requests wait for their turn.", Blame: BlameGateway},
+		limitStore:     &Fault{Status: 503, Reason: "limit_store_unavailable", Detail: "Rate limits cannot be checked at present.", Blame: BlameGateway},
 		connections:    &Fault{Status: 503, Reason: "too_many_connections", Detail: "The gateway has as many connections as it may have.", Blame: BlameGateway},
 		connect:        target(502, "upstream_connect", "The upstream could not be reached."),
 		connectTimeout: target(504, "upstream_connect_timeout", "The upstream could not be reached in time."),

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -28,10 +29,14 @@ type LimitSummary struct {
 	Burst       int64             `json:"burst,omitempty"` // 0: not configured
 	Tiers       map[string]string `json:"tiers,omitempty"` // rates
 	Mode        string            `json:"mode"`            // enforce or shadow
+	Scope       string            `json:"scope"`           // local, or redis
 	Hidden      bool              `json:"hidden"`
 	BeforeAuth  bool              `json:"before_auth"`
 	Refused     uint64            `json:"refused"`      // requests
 	WouldRefuse uint64            `json:"would_refuse"` // requests that a shadow let pass
+	// OnStoreError is what holds while Redis does not decide, and Degraded counts the requests that it was so for.
+	OnStoreError string `json:"on_store_error,omitempty"`
+	Degraded     uint64 `json:"degraded,omitempty"`
 }
 
 // LimitTable is the memory that all limits share.
@@ -60,8 +65,11 @@ func (e *Engine) Limits() []LimitSummary {
 		counts := snap.meters[f.Name].counts
 		s := LimitSummary{
 			Name: f.Name, Algorithm: f.Algorithm, Key: append([]string{}, f.Key...), Rate: f.Rate.String(), Burst: f.Burst,
-			Mode: f.Mode, Hidden: f.Hidden, BeforeAuth: f.BeforeAuth,
+			Mode: f.Mode, Scope: f.Scope, Hidden: f.Hidden, BeforeAuth: f.BeforeAuth,
 			Refused: counts.refused.Load(), WouldRefuse: counts.shadowed.Load(),
+		}
+		if f.Scope == "redis" {
+			s.OnStoreError, s.Degraded = f.OnStoreError, counts.degraded.Load()
 		}
 		for tier, rate := range f.Tiers {
 			if s.Tiers == nil {
@@ -94,14 +102,19 @@ func (e *Engine) LimitTable() LimitTable { return LimitTable(e.limiter.Stats(tim
 //     more than once, have buckets that cannot be asked for.
 //   - claim:NAME: the value as text. Nothing stands for clients without the claim.
 //
-// Errors wrap ErrNoLimit or ErrLimitKey, and say what is wanted.
+// Errors wrap ErrNoLimit or ErrLimitKey, and say what is wanted; or ErrLimitStore, if the buckets are in Redis and that
+// does not answer.
 func (e *Engine) LimitStates(rule string, key []string) ([]LimitState, error) {
-	m, k, err := e.limitKey(rule, key)
+	m, source, err := e.limitKey(rule, key)
+	if err != nil {
+		return nil, err
+	}
+	found, err := e.inspectLimit(m, &source)
 	if err != nil {
 		return nil, err
 	}
 	states := []LimitState{}
-	for _, s := range e.limiter.Inspect(m.rule, k, time.Since(e.started)) {
+	for _, s := range found {
 		states = append(states, LimitState{
 			Tier: s.Tier, Rate: config.Rate(s.Rate).String(), Limit: s.Limit, Remaining: s.Remaining, Reset: s.Reset.Seconds(),
 		})
@@ -112,26 +125,60 @@ func (e *Engine) LimitStates(rule string, key []string) ([]LimitState, error) {
 // ResetLimit fills the buckets of a key, as LimitStates understands it, and returns how many were not full.
 // Requests that have a place in a leaky bucket's queue keep it.
 func (e *Engine) ResetLimit(rule string, key []string) (int, error) {
-	m, k, err := e.limitKey(rule, key)
+	m, source, err := e.limitKey(rule, key)
 	if err != nil {
 		return 0, err
 	}
-	n := e.limiter.Forget(m.rule, k, time.Since(e.started))
+	n, err := e.forgetLimit(m, &source)
+	if err != nil {
+		return 0, err
+	}
 	e.log.Info().Str("limit", rule).Int("buckets", n).Msg("limit reset") // the key may hold a credential
 	return n, nil
 }
 
-func (e *Engine) limitKey(rule string, key []string) (*meter, limiter.Key, error) {
+// inspectLimit looks for the buckets of a meter where they are.
+func (e *Engine) inspectLimit(m *meter, s *keySource) ([]limiter.State, error) {
+	store := e.snapshot.Load().limitStore
+	if m.central == nil || store == nil {
+		return e.limiter.Inspect(m.rule, m.bucket(e.limiter, s), time.Since(e.started)), nil
+	}
+	ctx, cancel := context.WithTimeout(e.life, toolWait)
+	defer cancel()
+	states, err := store.Inspect(ctx, m.central, m.digest(s))
+	if err != nil {
+		return nil, storeTrouble(err)
+	}
+	return states, nil
+}
+
+// forgetLimit fills those buckets, and the ones that stood in for them while Redis was away.
+func (e *Engine) forgetLimit(m *meter, s *keySource) (int, error) {
+	here := e.limiter.Forget(m.rule, m.bucket(e.limiter, s), time.Since(e.started))
+	store := e.snapshot.Load().limitStore
+	if m.central == nil || store == nil {
+		return here, nil
+	}
+	ctx, cancel := context.WithTimeout(e.life, toolWait)
+	defer cancel()
+	n, err := store.Forget(ctx, m.central, m.digest(s))
+	if err != nil {
+		return 0, storeTrouble(err)
+	}
+	return n, nil
+}
+
+func (e *Engine) limitKey(rule string, key []string) (*meter, keySource, error) {
 	snap := e.snapshot.Load()
 	m := snap.meters[rule]
 	if m == nil {
-		return nil, 0, fmt.Errorf("%w: %q", ErrNoLimit, rule)
+		return nil, keySource{}, fmt.Errorf("%w: %q", ErrNoLimit, rule)
 	}
 	s, err := snap.limitKeySource(m.parts, key)
 	if err != nil {
-		return nil, 0, fmt.Errorf("%w: %w", ErrLimitKey, err)
+		return nil, keySource{}, fmt.Errorf("%w: %w", ErrLimitKey, err)
 	}
-	return m, m.bucket(e.limiter, &s), nil
+	return m, s, nil
 }
 
 // limitKeySource is a request such as a key's values tell of.

@@ -85,12 +85,16 @@ func TestLimitKeyIsThatOfRequests(t *testing.T) {
 		{"a claim", "per-claim", []string{"acme"}, four, plain, false},
 	} {
 		t.Run(c.intent, func(t *testing.T) {
-			m, got, err := g.limitKey(c.limit, c.key)
+			m, source, err := g.limitKey(c.limit, c.key)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := inspected(t, g.Engine, c.client, c.head).bucket(m); (got == want) != c.same {
+			x := inspected(t, g.Engine, c.client, c.head)
+			if got, want := m.bucket(g.limiter, &source), x.bucket(m); (got == want) != c.same {
 				t.Errorf("the request's bucket is %x, the operator's %x", want, got)
+			}
+			if got, want := m.digest(&source), x.digest(m); (got == want) != c.same {
+				t.Errorf("in Redis, the request's bucket is %x, the operator's %x", want, got)
 			}
 		})
 	}
@@ -115,16 +119,20 @@ func TestLimitKeyOfTheAuthenticated(t *testing.T) {
 		{"per-claim", []string{""}, false},
 		{"per-claim", []string{"Acme"}, false},
 	} {
-		m, got, err := g.limitKey(c.limit, c.key)
+		m, source, err := g.limitKey(c.limit, c.key)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := alice.bucket(m); (got == want) != c.same {
+		if got, want := m.bucket(g.limiter, &source), alice.bucket(m); (got == want) != c.same {
 			t.Errorf("%s of %q: the same bucket: %v", c.limit, c.key, got == want)
+		}
+		if got, want := m.digest(&source), alice.digest(m); (got == want) != c.same {
+			t.Errorf("%s of %q: the same bucket in Redis: %v", c.limit, c.key, got == want)
 		}
 	}
 	named := keySource{client: "192.0.2.1"}
-	if m, got, _ := g.limitKey("per-client", []string{"192.0.2.1"}); got == m.bucket(g.limiter, &named) {
+	m, source, _ := g.limitKey("per-client", []string{"192.0.2.1"})
+	if m.bucket(g.limiter, &source) == m.bucket(g.limiter, &named) || m.digest(&source) == m.digest(&named) {
 		t.Error("a client that calls itself by an address is taken for who is there")
 	}
 }
@@ -261,9 +269,9 @@ before_auth = true
 	}
 	want := []LimitSummary{
 		{Name: "strict", Algorithm: "token_bucket", Key: []string{"ip", "header:X-Key"}, Rate: "3/h", Burst: 3,
-			Tiers: map[string]string{"gold": "7/min"}, Mode: "enforce", Refused: 2},
-		{Name: "watched", Algorithm: "sliding_window", Key: []string{}, Rate: "1/d", Mode: "shadow", Hidden: true, WouldRefuse: 2},
-		{Name: "guard", Algorithm: "token_bucket", Key: []string{"ip"}, Rate: "10/s", Mode: "enforce", BeforeAuth: true},
+			Tiers: map[string]string{"gold": "7/min"}, Mode: "enforce", Scope: "local", Refused: 2},
+		{Name: "watched", Algorithm: "sliding_window", Key: []string{}, Rate: "1/d", Mode: "shadow", Scope: "local", Hidden: true, WouldRefuse: 2},
+		{Name: "guard", Algorithm: "token_bucket", Key: []string{"ip"}, Rate: "10/s", Mode: "enforce", Scope: "local", BeforeAuth: true},
 	}
 	if got := g.Limits(); !reflect.DeepEqual(got, want) {
 		t.Errorf("have %+v\nwant %+v", got, want)

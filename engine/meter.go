@@ -9,6 +9,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/engine/wire"
 	"github.com/sluice-gateway/sluice/limiter"
+	"github.com/sluice-gateway/sluice/limiter/central"
 )
 
 // meter is a [[limit]] as the routes that name it use it.
@@ -19,14 +20,17 @@ type meter struct {
 	hidden bool // clients are not told of it
 	// perClient says that clients have buckets of their own: then a credential's own rate wins. A limit that
 	// protects something all share is not for a client to be freed of.
-	perClient bool
-	counts    *meterCounts
+	perClient    bool
+	counts       *meterCounts
+	central      *central.Rule // that is asked in Redis; nil: the limit is this process's
+	onStoreError storeFailure  // what holds while Redis does not decide
 }
 
 // meterCounts is what came of a limit. It outlives reloads.
 type meterCounts struct {
 	refused  atomic.Uint64
 	shadowed atomic.Uint64 // would have been refused
+	degraded atomic.Uint64 // were decided without the store
 }
 
 // keyPart is one of the things that requests of a bucket have in common.
@@ -85,6 +89,7 @@ type metering struct {
 	meters   []*meter
 	charges  []limiter.Charge
 	verdicts []limiter.Verdict
+	remote   remote // of those that are decided in Redis, which then say nothing in verdicts
 	refused  *meter // the one that the request has to wait for longest
 	delayed  bool   // it has waited for a turn
 	waiter   waiter // for a turn, while it waits
@@ -95,31 +100,72 @@ func (m *metering) reset() {
 	clear(m.charges)
 	clear(m.verdicts)
 	m.meters, m.charges, m.verdicts, m.refused, m.delayed = m.meters[:0], m.charges[:0], m.verdicts[:0], nil, false
+	m.remote.reset()
+}
+
+// verdict is what a limit says of a request, whoever decides on it.
+type verdict interface {
+	Limit() int64
+	Window() time.Duration
+	Remaining() int64
+	Reset() time.Duration
+	RetryAfter() time.Duration
+	Turn() time.Duration
+}
+
+// verdict is that of the i-th limit.
+func (m *metering) verdict(i int) verdict {
+	if v := m.remote.verdict(i); v != nil {
+		return v
+	}
+	return &m.verdicts[i]
+}
+
+// refuses says whether the i-th limit does not admit the request.
+func (m *metering) refuses(i int) bool {
+	if v := m.remote.verdict(i); v != nil {
+		return v.Refused
+	}
+	return m.verdicts[i].Refused
+}
+
+// drop takes back that limits from first on were asked.
+func (m *metering) drop(first int) {
+	m.meters, m.charges, m.verdicts = m.meters[:first], m.charges[:first], m.verdicts[:first]
 }
 
 // charge asks meters for the request, all or nothing; what earlier ones took is given back if one
-// refuses. A request that is admitted may have to wait for its turn.
+// refuses. Those that Redis decides on come last. A request that is admitted may have to wait for its turn.
 func (x *exchange) charge(meters []*meter) *Fault {
 	if len(meters) == 0 {
 		return nil
 	}
 	e, m := x.conn.engine, &x.metering
 	first := len(m.meters)
+	elsewhere := len(meters) // the first that Redis decides on
 	group := e.limiter.Address(0, x.network())
-	for _, meter := range meters {
+	for i, meter := range meters {
+		if meter.central != nil {
+			elsewhere = min(elsewhere, i)
+		}
 		m.meters = append(m.meters, meter)
 		m.charges = append(m.charges, x.chargeOf(meter, group))
 		m.verdicts = append(m.verdicts, limiter.Verdict{})
 	}
+	elsewhere += first
 	now := x.limitsNow()
-	if !e.limiter.Take(now, m.charges[first:], m.verdicts[first:]) {
-		x.refuse(first)
-		e.limiter.GiveBack(time.Since(e.started), m.verdicts[:first])
-		return e.faults.limited
+	if elsewhere > first && !e.limiter.Take(now, m.charges[first:elsewhere], m.verdicts[first:elsewhere]) {
+		m.drop(elsewhere)
+		return x.refuse(first)
+	}
+	if elsewhere < len(m.meters) {
+		if fault := x.chargeCentral(elsewhere, now); fault != nil {
+			return fault
+		}
 	}
 	waits := false
 	for i := first; i < len(m.verdicts); i++ {
-		if m.verdicts[i].Refused {
+		if m.refuses(i) {
 			m.meters[i].counts.shadowed.Add(1)
 		}
 		waits = waits || m.awaited(i)
@@ -151,19 +197,30 @@ func (x *exchange) chargeOf(m *meter, group limiter.Key) limiter.Charge {
 	return c
 }
 
-// refuse finds out which of the meters from first on is to blame.
-func (x *exchange) refuse(first int) {
+// refuse finds out which of the meters from first on is to blame, and gives back what others took.
+func (x *exchange) refuse(first int) *Fault {
 	m := &x.metering
 	var longest time.Duration
 	for i := first; i < len(m.verdicts); i++ {
-		if !m.verdicts[i].Refused || m.meters[i].rule.Shadow() {
+		if !m.refuses(i) || m.meters[i].rule.Shadow() {
 			continue
 		}
-		if wait := m.verdicts[i].RetryAfter(); m.refused == nil || wait > longest {
+		if wait := m.verdict(i).RetryAfter(); m.refused == nil || wait > longest {
 			m.refused, longest = m.meters[i], wait
 		}
 	}
 	m.refused.counts.refused.Add(1)
+	x.giveBack()
+	return x.conn.engine.faults.limited
+}
+
+// giveBack gives back all that was taken for the request.
+func (x *exchange) giveBack() {
+	e, m := x.conn.engine, &x.metering
+	e.limiter.GiveBack(time.Since(e.started), m.verdicts)
+	if len(m.remote.verdicts) > 0 {
+		x.snap.limitStore.GiveBack(m.remote.verdicts)
+	}
 }
 
 // keySource is what keys are made from: a request's side of it, or what an operator says of one; see
@@ -181,15 +238,20 @@ type keySource struct {
 
 // bucket is the key that a meter counts the request under.
 func (x *exchange) bucket(m *meter) limiter.Key {
+	s := x.keySource()
+	k := m.bucket(x.conn.engine.limiter, &s)
+	x.scratch = s.scratch
+	return k
+}
+
+func (x *exchange) keySource() keySource {
 	s := keySource{
 		address: x.clientKey(), route: x.route.name, host: x.host, method: x.method, fields: x.fields, scratch: x.scratch,
 	}
 	if p := x.principal; p != nil {
 		s.client, s.claims = p.Client, p.Claims
 	}
-	k := m.bucket(x.conn.engine.limiter, &s)
-	x.scratch = s.scratch
-	return k
+	return s
 }
 
 // bucket is the key that the meter counts such requests under.
@@ -237,6 +299,16 @@ func (s *keySource) headerPart(l *limiter.Limiter, k limiter.Key, name string) l
 		}
 	}
 	return k.Number(partAbsent)
+}
+
+// appendHeader is headerPart for a digest.
+func (s *keySource) appendHeader(b []byte, name string) []byte {
+	for _, f := range s.fields {
+		if wire.EqualFold(f.Name, name) {
+			b = sealPart(append(b, f.Value...), len(b), partPresent)
+		}
+	}
+	return sealPart(b, len(b), partAbsent)
 }
 
 func (s *keySource) claimPart(l *limiter.Limiter, k limiter.Key, name string) limiter.Key {

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/engine/wire"
-	"github.com/sluice-gateway/sluice/limiter"
 )
 
 // quotaFields says which fields tell clients how much they have left.
@@ -15,14 +14,17 @@ type quotaFields struct {
 	ietf   bool // RateLimit-Policy, RateLimit: draft-ietf-httpapi-ratelimit-headers-10
 }
 
-// visible says whether clients are told of the i-th limit.
-func (m *metering) visible(i int) bool { return !m.meters[i].hidden && !m.meters[i].rule.Shadow() }
+// visible says whether clients are told of the i-th limit: nobody knows how one stands that was not asked.
+func (m *metering) visible(i int) bool {
+	v := m.remote.verdict(i)
+	return (v == nil || v.Known()) && !m.meters[i].hidden && !m.meters[i].rule.Shadow()
+}
 
 // closest is the limit that the client will reach first, or has reached; nil if there is none to tell of.
-func (m *metering) closest() *limiter.Verdict {
-	var closest *limiter.Verdict
+func (m *metering) closest() verdict {
+	var closest verdict
 	for i := range m.verdicts {
-		v := &m.verdicts[i]
+		v := m.verdict(i)
 		switch {
 		case !m.visible(i):
 		case m.meters[i] == m.refused:
@@ -35,7 +37,7 @@ func (m *metering) closest() *limiter.Verdict {
 }
 
 // nearer compares what is left as shares of the limits.
-func nearer(a, b *limiter.Verdict) bool {
+func nearer(a, b verdict) bool {
 	aHi, aLo := bits.Mul64(uint64(a.Remaining()), uint64(b.Limit()))
 	bHi, bLo := bits.Mul64(uint64(b.Remaining()), uint64(a.Limit()))
 	return aHi < bHi || aHi == bHi && aLo < bLo
@@ -61,14 +63,14 @@ func (x *exchange) appendQuota(dst []byte, legacy bool) []byte {
 		return dst
 	}
 	dst = append(dst, "RateLimit-Policy: "...)
-	dst = m.appendList(dst, func(dst []byte, v *limiter.Verdict) []byte {
+	dst = m.appendList(dst, func(dst []byte, v verdict) []byte {
 		dst = append(dst, ";q="...)
 		dst = strconv.AppendInt(dst, v.Limit(), 10)
 		dst = append(dst, ";w="...)
 		return strconv.AppendInt(dst, max(wholeSeconds(v.Window()), 1), 10)
 	})
 	dst = append(dst, "RateLimit: "...)
-	return m.appendList(dst, func(dst []byte, v *limiter.Verdict) []byte {
+	return m.appendList(dst, func(dst []byte, v verdict) []byte {
 		dst = append(dst, ";r="...)
 		dst = strconv.AppendInt(dst, v.Remaining(), 10)
 		dst = append(dst, ";t="...)
@@ -78,7 +80,7 @@ func (x *exchange) appendQuota(dst []byte, legacy bool) []byte {
 
 // appendList appends a List of Strings with parameters (RFC 9651), one for each visible limit. Names of
 // limits need no escaping.
-func (m *metering) appendList(dst []byte, parameters func([]byte, *limiter.Verdict) []byte) []byte {
+func (m *metering) appendList(dst []byte, parameters func([]byte, verdict) []byte) []byte {
 	separator := ""
 	for i := range m.verdicts {
 		if !m.visible(i) {
@@ -88,16 +90,16 @@ func (m *metering) appendList(dst []byte, parameters func([]byte, *limiter.Verdi
 		dst = append(dst, '"')
 		dst = append(dst, m.meters[i].rule.Name()...)
 		dst = append(dst, '"')
-		dst = parameters(dst, &m.verdicts[i])
+		dst = parameters(dst, m.verdict(i))
 		separator = ", "
 	}
 	return append(dst, "\r\n"...)
 }
 
 // restored is when more is to be had: all of the limit, or, after a refusal, what was refused.
-func restored(v *limiter.Verdict) time.Duration {
-	if v.Refused {
-		return v.RetryAfter()
+func restored(v verdict) time.Duration {
+	if wait := v.RetryAfter(); wait > 0 {
+		return wait
 	}
 	return v.Reset()
 }
@@ -107,8 +109,8 @@ func restored(v *limiter.Verdict) time.Duration {
 func (x *exchange) appendRetryAfter(dst []byte) []byte {
 	var wait time.Duration
 	for i := range x.metering.verdicts {
-		if v := &x.metering.verdicts[i]; !x.metering.meters[i].rule.Shadow() {
-			wait = max(wait, v.RetryAfter())
+		if !x.metering.meters[i].rule.Shadow() && x.metering.refuses(i) {
+			wait = max(wait, x.metering.verdict(i).RetryAfter())
 		}
 	}
 	seconds := max(wholeSeconds(wait), 1)

@@ -18,7 +18,7 @@ import (
 // another one; exchanges under way keep theirs. What outlives a snapshot hangs from it by pointer and
 // is handed on if its part of the configuration has not changed: the pools of upstreams, with their
 // connections, breakers and health; the methods of authentication, with what they remember; what limits have
-// counted; and the certificates. Client connections, tunnels, sockets, the limiter's buckets and the revocations
+// counted, and the Redis that decides on some; and the certificates. Client connections, tunnels, sockets, the limiter's buckets and the revocations
 // belong to the Engine.
 type snapshot struct {
 	file      *config.File
@@ -35,6 +35,8 @@ type snapshot struct {
 	meters    map[string]*meter
 	quota     quotaFields
 	update    *limiter.Update // the limits, until the snapshot is live
+
+	limitStore *limitStore // nil: no limit is decided in Redis
 }
 
 // serverSettings is [server], as connections and requests use it.

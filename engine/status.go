@@ -26,6 +26,7 @@ type Status struct {
 	Auth         []MethodState        `json:"auth,omitempty"`
 	Revocations  RevocationStatus     `json:"revocations"`
 	Limits       []LimitSummary       `json:"limits"`
+	LimitStore   *LimitStore          `json:"limit_store,omitempty"`  // nil: no limit is decided in Redis
 	Certificates map[string]time.Time `json:"certificates,omitempty"` // when each name's ends
 	Offenders    Offenders            `json:"offenders"`
 	Cluster      *ClusterStatus       `json:"cluster,omitempty"` // nil: this gateway is on its own
@@ -142,6 +143,7 @@ func (e *Engine) Status(now time.Time) Status {
 		Version: e.options.Version, State: state, Started: e.started, Uptime: now.Sub(e.started).Seconds(),
 		Connections: e.conns.count(), Responses: map[string]uint64{}, Config: e.configStatus(snap),
 		Routes: routeStatuses(snap.file), Upstreams: snap.upstreamStatuses(now.Sub(e.started)), Limits: e.Limits(),
+		LimitStore: e.LimitStore(),
 	}
 	s.Auth = snap.methodStates(now)
 	s.Revocations = RevocationStatus{InForce: e.revocations.list.Len(), Known: !e.revocations.unknown.Load()}

@@ -15,9 +15,9 @@ func (x *exchange) awaitTurn(first int, now time.Duration) *Fault {
 	}
 	m.delayed = true
 	had := uint64(0) // bits: the limits whose turn it has had; their verdicts may be others' by now
-	for i := m.latest(first, had); i >= 0 && now+m.verdicts[i].Turn() > time.Since(e.started); i = m.latest(first, had) {
+	for i := m.latest(first, had); i >= 0 && m.turnAt(i, now) > time.Since(e.started); i = m.latest(first, had) {
 		had |= 1 << i
-		if !x.standInLine(i, now) {
+		if !x.awaitOne(i, now) {
 			x.forgo(first, had, now)
 			return e.faults.clientGone
 		}
@@ -29,7 +29,7 @@ func (x *exchange) awaitTurn(first int, now time.Duration) *Fault {
 func (m *metering) latest(first int, had uint64) (latest int) {
 	latest = -1
 	for i := first; i < len(m.verdicts); i++ {
-		if had>>i&1 == 0 && m.awaited(i) && (latest < 0 || m.verdicts[i].Turn() > m.verdicts[latest].Turn()) {
+		if had>>i&1 == 0 && m.awaited(i) && (latest < 0 || m.verdict(i).Turn() > m.verdict(latest).Turn()) {
 			latest = i
 		}
 	}
@@ -37,7 +37,23 @@ func (m *metering) latest(first int, had uint64) (latest int) {
 }
 
 // awaited says whether the i-th limit gave the request a turn to wait for. A shadow's turn is nobody's.
-func (m *metering) awaited(i int) bool { return m.verdicts[i].Turn() > 0 && !m.meters[i].rule.Shadow() }
+func (m *metering) awaited(i int) bool { return m.verdict(i).Turn() > 0 && !m.meters[i].rule.Shadow() }
+
+// turnAt is when the turn begins that the i-th limit gave, by the limiter's clock.
+func (m *metering) turnAt(i int, now time.Duration) time.Duration {
+	if v := m.remote.verdict(i); v != nil {
+		return m.remote.answered + v.Turn()
+	}
+	return now + m.verdicts[i].Turn()
+}
+
+// awaitOne waits for a turn of the i-th limit. Lines are of one gateway: in a queue that several share nobody moves up.
+func (x *exchange) awaitOne(i int, now time.Duration) bool {
+	if x.metering.remote.verdict(i) == nil {
+		return x.standInLine(i, now)
+	}
+	return x.sleep(x.metering.turnAt(i, now) - time.Since(x.conn.engine.started))
+}
 
 // standInLine waits for a turn of the i-th limit: the one that it gave, or that of somebody who was before the
 // request in line and left. It is false if the client leaves.
@@ -63,11 +79,17 @@ func (x *exchange) forgo(first int, had uint64, now time.Duration) {
 	today := time.Since(e.started)
 	for i := range m.verdicts {
 		v := &m.verdicts[i]
+		if m.remote.verdict(i) != nil {
+			continue
+		}
 		if at := now + v.Turn(); i >= first && had>>i&1 == 0 && m.awaited(i) && at > today {
 			*v = e.offer(lineOf(m.meters[i], &m.charges[i], v), &turn{at, *v})
 		} else {
 			e.limiter.GiveBack(today, m.verdicts[i:i+1])
 		}
+	}
+	if len(m.remote.verdicts) > 0 {
+		x.snap.limitStore.GiveBack(m.remote.verdicts)
 	}
 }
 
@@ -98,22 +120,29 @@ func (x *exchange) arm(d time.Duration) {
 
 // stay waits until ready, and is false if the client left before or it is over. A nil over never is.
 func stay[T any](c *conn, ready <-chan T, over <-chan time.Time) bool {
-	if c.wake == nil {
-		c.wake = make(chan struct{}, 1)
-	}
-	c.queued.Store(true)
-	defer c.queued.Store(false)
-	if c.gone.Load() {
-		c.rouse() // whoever cuts exchanges may have come before we could be seen
-	}
+	gone, end := c.wait()
+	defer end()
 	select {
 	case <-ready:
 		return true
-	case <-c.wake:
+	case <-gone:
 		return false
 	case <-over:
 		return false
 	}
+}
+
+// wait begins a wait, until end, which gone ends if the client leaves.
+func (c *conn) wait() (gone <-chan struct{}, end func()) {
+	if c.wake == nil {
+		c.wake = make(chan struct{}, 1)
+		c.endWait = func() { c.queued.Store(false) }
+	}
+	c.queued.Store(true)
+	if c.gone.Load() {
+		c.rouse() // whoever cuts exchanges may have come before we could be seen
+	}
+	return c.wake, c.endWait
 }
 
 // rouse ends the wait of a request whose client has gone. It may be called from any goroutine, under the

@@ -144,6 +144,7 @@ type limitsPrinter struct {
 type limitsAnswer struct {
 	Limits []engine.LimitSummary `json:"limits"`
 	Table  engine.LimitTable     `json:"table"`
+	Store  *engine.LimitStore    `json:"store,omitempty"`
 }
 
 func (p limitsPrinter) showAll(ctx context.Context, c *control) error {
@@ -162,7 +163,11 @@ func (p limitsPrinter) showAll(ctx context.Context, c *control) error {
 		})
 	}
 	p.table(rows)
-	t := a.Table
+	t, s := a.Table, a.Store
+	if s != nil {
+		fmt.Fprintf(p.out, "\nRedis %s: asked %s, %d failed; %s refused without asking\n",
+			storeText(s), count(int(s.Asked), "time"), s.Failed, count(int(s.Recalled), "request"))
+	}
 	_, err := fmt.Fprintf(p.out, "\n%d of %s in use; %d begun, %d evicted; %s counted in shared ones\n",
 		t.Live, count(t.Capacity, "bucket"), t.Claims, t.Evictions, count(int(t.Overflowed), "request"))
 	return err
@@ -190,7 +195,7 @@ func (p limitsPrinter) showOne(ctx context.Context, c *control, name string) err
 	}
 	for _, line := range [][2]string{
 		{"limit", p.strong.text(l.Name)}, {"algorithm", l.Algorithm}, {"key", keyText(l.Key)}, {"rate", l.Rate},
-		{"tiers", strings.Join(tiers, ", ")}, {"burst", burstText(l.Burst)}, {"mode", modeText(l)},
+		{"tiers", strings.Join(tiers, ", ")}, {"burst", burstText(l.Burst)}, {"mode", modeText(l)}, {"scope", scopeText(l)},
 		{"refused", fmt.Sprint(l.Refused)}, {"would refuse", fmt.Sprint(l.WouldRefuse)},
 	} {
 		if line[1] != "" {
@@ -264,6 +269,21 @@ func modeText(l engine.LimitSummary) string {
 		text += ", hidden from clients"
 	}
 	return text
+}
+
+func storeText(s *engine.LimitStore) string {
+	if s.Up {
+		return "decides"
+	}
+	return "does not decide"
+}
+
+// scopeText is empty for a limit of the process alone.
+func scopeText(l engine.LimitSummary) string {
+	if l.OnStoreError == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s; without it: %s (%s so far)", l.Scope, l.OnStoreError, count(int(l.Degraded), "request"))
 }
 
 func orDash(text string) string {

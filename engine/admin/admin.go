@@ -6,7 +6,7 @@
 //	GET    /status          the engine's status as JSON
 //	POST   /reload          200 with the hash of the live configuration, or 422 with every fault of the new one
 //	POST   /drain           202: the gateway shuts down as on SIGTERM
-//	GET    /limits          the limits, what came of each, and how full their table is
+//	GET    /limits          the limits, what came of each, how full their table is, and how their store stands
 //	GET    /limits/{limit}  the buckets of a key that are not full; ?key=VALUE for each part of the limit's key
 //	DELETE /limits/{limit}  the same buckets are filled; tells how many
 //	GET    /revocations     how many credentials are revoked, and which, up to 1000
@@ -41,7 +41,8 @@ type Gateway interface {
 
 	Limits() []engine.LimitSummary
 	LimitTable() engine.LimitTable
-	LimitStates(limit string, key []string) ([]engine.LimitState, error) // engine.ErrNoLimit, engine.ErrLimitKey
+	LimitStore() *engine.LimitStore                                      // nil: no limit is decided in Redis
+	LimitStates(limit string, key []string) ([]engine.LimitState, error) // engine.ErrNoLimit, engine.ErrLimitKey, engine.ErrLimitStore
 	ResetLimit(limit string, key []string) (buckets int, err error)      // likewise
 
 	Revocations(most int, now time.Time) (count int, entries []revocation.Entry)

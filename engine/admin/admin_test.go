@@ -56,9 +56,13 @@ func (g *fakeGateway) LimitTable() engine.LimitTable {
 	return engine.LimitTable{Capacity: 1024, Live: 3}
 }
 
+func (g *fakeGateway) LimitStore() *engine.LimitStore { return &engine.LimitStore{Asked: 12} }
+
 // checkKey knows one limit, "two", whose key has two values.
 func (g *fakeGateway) checkKey(limit string, key []string) error {
 	switch {
+	case limit == "away":
+		return fmt.Errorf("%w: cannot read sluice:limit:away", engine.ErrLimitStore)
 	case limit != "two":
 		return fmt.Errorf("%w: %q", engine.ErrNoLimit, limit)
 	case len(key) != 2:
@@ -180,7 +184,7 @@ func TestEndpoints(t *testing.T) {
 		{"what only looks is no POST", "serving", nil, "POST", "/livez", 405, []string{"Allowed here: GET, HEAD"}},
 		{"HEAD is GET without a body", "serving", nil, "HEAD", "/status", 200, nil},
 		{"the limits, and how full their table is", "serving", nil, "GET", "/limits", 200,
-			[]string{`"name":"two"`, `"key":["ip","route"]`, `"refused":7`, `"table":{"capacity":1024,"live":3`}},
+			[]string{`"name":"two"`, `"key":["ip","route"]`, `"refused":7`, `"table":{"capacity":1024,"live":3`, `"store":{"up":false,"asked":12`}},
 		{"the limits are not to be changed", "serving", nil, "DELETE", "/limits", 405, []string{"Allowed here: GET, HEAD"}},
 		{"a bucket", "serving", nil, "GET", "/limits/two?key=192.0.2.1&key=all", 200,
 			[]string{`"limit":"two"`, `"key":["192.0.2.1","all"]`, `"buckets":[{"rate":"5/h","limit":5,"remaining":2,"reset_seconds":2160}]`}},
@@ -189,6 +193,8 @@ func TestEndpoints(t *testing.T) {
 		{"a bucket is filled", "serving", nil, "DELETE", "/limits/two?key=192.0.2.1&key=all", 200, []string{`"limit":"two"`, `"reset":1}`}},
 		{"an unknown limit", "serving", nil, "GET", "/limits/three?key=a", 404, []string{`"reason":"no_limit"`, `There is no limit \"three\".`}},
 		{"... has no bucket to fill", "serving", nil, "DELETE", "/limits/three", 404, []string{`"reason":"no_limit"`}},
+		{"a limit whose store is away", "serving", nil, "GET", "/limits/away", 503, []string{`"reason":"limit_store_unavailable"`}},
+		{"... cannot be reset", "serving", nil, "DELETE", "/limits/away", 503, []string{`"reason":"limit_store_unavailable"`}},
 		{"a key of another limit", "serving", nil, "GET", "/limits/two?key=a", 400, []string{`"reason":"bad_limit_key"`, "want 2 values: ip, route"}},
 		{"... fills nothing", "serving", nil, "DELETE", "/limits/two?key=a", 400, []string{`"reason":"bad_limit_key"`}},
 		{"a parameter that is misspelt", "serving", nil, "DELETE", "/limits/two?keys=a&key=b&key=c", 400, []string{`there is no parameter \"keys\"`}},

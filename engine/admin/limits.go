@@ -23,7 +23,8 @@ func (s *Server) limits(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, struct {
 		Limits []engine.LimitSummary `json:"limits"`
 		Table  engine.LimitTable     `json:"table"`
-	}{s.gateway.Limits(), s.gateway.LimitTable()})
+		Store  *engine.LimitStore    `json:"store,omitempty"`
+	}{s.gateway.Limits(), s.gateway.LimitTable(), s.gateway.LimitStore()})
 }
 
 func (s *Server) showLimit(w http.ResponseWriter, r *http.Request) {
@@ -79,8 +80,11 @@ func limitKey(r *http.Request) (name string, key []string, err error) {
 }
 
 func limitProblem(name string, err error) *problem {
-	if errors.Is(err, engine.ErrNoLimit) {
+	switch {
+	case errors.Is(err, engine.ErrNoLimit):
 		return noLimit(name)
+	case errors.Is(err, engine.ErrLimitStore):
+		return noLimitStore()
 	}
 	return badLimitKey(err)
 }

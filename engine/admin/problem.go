@@ -66,6 +66,11 @@ func noLimit(name string) *problem {
 	return newProblem(http.StatusNotFound, "no_limit", fmt.Sprintf("There is no limit %q.", name))
 }
 
+// noLimitStore does not tell why: the log does.
+func noLimitStore() *problem {
+	return newProblem(http.StatusServiceUnavailable, "limit_store_unavailable", "The buckets of this limit are in Redis, which does not answer.")
+}
+
 // badLimitKey tells what the key of the limit is made of.
 func badLimitKey(err error) *problem {
 	return newProblem(http.StatusBadRequest, "bad_limit_key", err.Error())
