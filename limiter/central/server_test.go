@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"strconv"
 	"sync"
@@ -169,3 +170,5 @@ func unavailable(err error) error {
 	}
 	return fmt.Errorf("want ErrUnavailable, have %v", err)
 }
+
+func writeFile(path, text string) error { return os.WriteFile(path, []byte(text), 0o600) }

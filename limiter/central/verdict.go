@@ -104,7 +104,7 @@ func (v *Verdict) RetryAfter() time.Duration {
 		return microseconds(v.end())
 	case p.algorithm == limiter.SlidingWindow:
 		w := v.slide()
-		return microseconds(w.late + w.wait(p))
+		return microseconds(w.late + max(w.wait(p), 0))
 	}
 	needed := v.debt()
 	if p.algorithm == limiter.TokenBucket {
