@@ -123,6 +123,9 @@ func (o *offline) noteLimit(m *meter) {
 		Mode: f.Mode, Hidden: m.hidden,
 		OwnRate: m.perClient && slices.ContainsFunc(o.explanation.Methods, func(m ExplainedMethod) bool { return m.Name == "keys" }),
 	}
+	if m.central != nil {
+		l.Scope, l.OnStoreError = f.Scope, f.OnStoreError
+	}
 	if f.Algorithm == "leaky_bucket" {
 		l.MaxWait = f.MaxWait.String()
 	}

@@ -40,6 +40,8 @@ url           = "http://127.0.0.1:9/introspect"
 client_id     = "gateway"
 client_secret = "secret"
 
+[redis]
+url = "redis://127.0.0.1:1"
 [[limit]]
 name      = "per-client"
 key       = ["client"]
@@ -59,6 +61,8 @@ key       = ["route", "host", "method", "header:X-API-Key", "claim:org"]
 rate      = "2/s"
 algorithm = "leaky_bucket"
 mode      = "shadow"
+scope     = "redis"
+on_store_error = "allow"
 
 [upstream.a]
 targets = ["http://%[2]s"]
@@ -188,7 +192,7 @@ func TestExplainLimits(t *testing.T) {
 	anonymous := perClient
 	anonymous.OwnRate, anonymous.Key = false, []engine.ExplainedPart{{Part: "client", Value: "198.51.100.7"}}
 	odd := engine.ExplainedLimit{
-		Name: "odd", Algorithm: "leaky_bucket", Rate: "2/s", Cost: 1, Mode: "shadow", MaxWait: "1s",
+		Name: "odd", Algorithm: "leaky_bucket", Rate: "2/s", Cost: 1, Mode: "shadow", MaxWait: "1s", Scope: "redis", OnStoreError: "allow",
 		Key: []engine.ExplainedPart{
 			{Part: "route", Value: "public"}, {Part: "host", Value: "api.example.com"}, {Part: "method", Value: "PUT"},
 			{Part: "header:x-api-key", Note: "a credential"}, {Part: "claim:org", Note: "not there"},
@@ -202,8 +206,8 @@ func TestExplainLimits(t *testing.T) {
 	}{
 		{"guards come first, whatever the order", requestTo("GET", "/keyed", "X-API-Key: a", "X-Device: a", "X-Device: b"),
 			[]engine.ExplainedLimit{guard, perClient}},
-		{"nobody is known, and keys are not shown",
-			requestTo("PUT", "http://API.example.com:8080/public", "X-API-Key: hush"), []engine.ExplainedLimit{odd, anonymous}},
+		{"nobody is known, keys are not shown, and Redis is asked last",
+			requestTo("PUT", "http://API.example.com:8080/public", "X-API-Key: hush"), []engine.ExplainedLimit{anonymous, odd}},
 		{"no limits", requestTo("GET", "/any"), []engine.ExplainedLimit{}},
 	}
 	for _, test := range tests {

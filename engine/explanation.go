@@ -115,6 +115,10 @@ type ExplainedLimit struct {
 	MaxWait   string            `json:"max_wait,omitempty"` // longest time in the queue
 	Mode      string            `json:"mode"`               // enforce or shadow
 	Hidden    bool              `json:"hidden"`
+	// Scope is empty for a limit of this process alone; else it says who decides, and OnStoreError what holds if it
+	// does not.
+	Scope        string `json:"scope,omitempty"`
+	OnStoreError string `json:"on_store_error,omitempty"`
 }
 
 // ExplainedPart is a part of a bucket's key.

@@ -38,7 +38,7 @@ func Faults() []*Fault {
 	f := newFaults()
 	return []*Fault{
 		f.badRequest, f.badPath, f.timeout, f.tooLarge, f.targetTooLong, f.headTooLarge, f.version,
-		f.noRoute, f.method, f.noVariant, f.connections, f.limited, f.queueFull,
+		f.noRoute, f.method, f.noVariant, f.connections, f.limited, f.queueFull, f.limitStore,
 		f.noCredentials, f.credentials, f.scope, f.authStore,
 		f.connect, f.connectTimeout, f.noTarget, f.circuitOpen, f.busy, f.upstreamTimeout, f.sendTimeout, f.routeTimeout, f.reset, f.malformed, f.upgrade, f.clientGone, f.internal,
 	}

@@ -107,3 +107,23 @@ func BenchmarkLimitedExchange(b *testing.B) {
 		})
 	}
 }
+
+// TestRememberedRefusalAllocations holds requests to none that a limit in Redis is known to refuse: Redis is asked once
+// a second.
+func TestRememberedRefusalAllocations(t *testing.T) {
+	limit := inRedis("there", "key = [\"ip\", \"header:X-API-Version\"]\nrate = \"1/d\"")
+	g := startGateway(t, redisTable(startRedis(t))+limit+"[defaults]\nlimits = [\"there\"]\n"+destinationTables(rawServer(t, smallAnswer)))
+	client := dial(t, g.address)
+	request := []byte(usualRequest)
+	for _, status := range []int{200, 429} {
+		if _, err := client.Write(request); err != nil {
+			t.Fatal(err)
+		}
+		a, err := readAnswer(client.in, "GET")
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.expect(t, status)
+	}
+	holdAllocations(t, func() error { return client.discardAnswer(request) })
+}

@@ -128,7 +128,7 @@ func limitText(l engine.ExplainedLimit) string {
 	for _, is := range []struct {
 		so   bool
 		text string
-	}{{l.Guard, "before authentication"}, {l.Mode == "shadow", "counts only"}, {l.Hidden, "clients are not told"}} {
+	}{{l.Guard, "before authentication"}, {l.Scope != "", "in " + l.Scope + " (without it: " + l.OnStoreError + ")"}, {l.Mode == "shadow", "counts only"}, {l.Hidden, "clients are not told"}} {
 		if is.so {
 			text += "; " + is.text
 		}
