@@ -2,7 +2,6 @@ package central
 
 import (
 	"context"
-	"strings"
 	"sync/atomic"
 
 	"github.com/redis/rueidis"
@@ -65,24 +64,14 @@ func (a *ask) addTake(s *Store, charges []Charge, verdicts []Verdict) {
 
 // addBucket adds what takeScript wants to know of a bucket.
 func (a *ask) addBucket(s *Store, r *Rule, p *policy, b Bucket) {
-	shadow := "0"
-	if r.spec.Shadow {
-		shadow = "1"
-	}
 	a.keys = append(a.keys, r.key(s.config.Prefix, b))
-	a.args = append(append(a.args, shadow), p.args...)
+	a.args = append(a.args, p.field, p.packed)
 }
 
 // addUndo makes it the wish to give back what left a state behind.
 func (a *ask) addUndo(s *Store, r *Rule, p *policy, b Bucket, left state) {
 	a.keys = append(a.keys, r.key(s.config.Prefix, b))
-	a.args = append(a.args, p.field)
-	kind := p.args[1]
-	if p.window != 0 {
-		a.args = append(a.args, strings.Join([]string{kind, text(left.a), text(left.b), text(left.c), p.args[2], p.args[3]}, ":"), text(p.cost))
-		return
-	}
-	a.args = append(a.args, strings.Join([]string{kind, text(left.a), text(left.b), p.args[6], p.args[7], p.args[4]}, ":"), p.args[2], p.args[3])
+	a.args = append(a.args, p.field, p.packState(left), p.packed)
 }
 
 // decide fills in the verdicts of an answer, and says whether it is one. Nothing of another form gets in.

@@ -19,14 +19,18 @@
 //	<prefix>limit:<rule>:{<digest of the key's parts>}   a hash
 //	    rule | tier:<tier> | own:<rate>                  a field for each rate that was used, and how it stands
 //
-// A key lives as long as it tells something: until the last of its buckets is full again. The braces are the
+// A key lives as long as it tells something, until the last of its buckets is full again, and at most twice as long. The
+// braces are the
 // hash tag of Redis Cluster. Names of clients, addresses and headers are not in Redis, only their digest.
 //
 // # When Redis does not answer
 //
 // Take fails with ErrUnavailable after the timeout; after several failures in a row it fails at once, and one
 // request twice a second finds out whether Redis is back. Its caller says what is to happen then. An admission
-// that comes too late is given back, unless the caller lets the request pass.
+// that comes too late is given back, if it comes within a second, unless the caller lets the request pass.
+//
+// What Redis answers is believed only as far as it can be so; else it has not decided. Its client library, though, ends the
+// process when a server answers what nobody asked.
 //
 // # What Redis is spared
 //

@@ -1,8 +1,9 @@
 package central
 
 import (
+	"encoding/binary"
+	"math"
 	"math/bits"
-	"strconv"
 	"time"
 
 	"github.com/sluice-gateway/sluice/limiter"
@@ -28,13 +29,15 @@ type policy struct {
 	cost      int64  // tokens that a request takes
 	id        uint64 // hash of all that a decision depends on
 	tier      string
-	field     string   // in Redis
-	args      []string // of the script, for each bucket: see takeScript
+	field     string // in Redis
+	kind      byte   // for the scripts
+	packed    string // for the scripts: see scriptClock
 
 	// The two buckets. A token is num/den microseconds, in lowest terms.
 	num, den uint64
-	increase span // by a request
-	size     span // token bucket: all it holds; leaky bucket: the longest line before a request
+	each     float64 // the same, about
+	increase span    // by a request
+	size     span    // token bucket: all it holds; leaky bucket: the longest line before a request
 
 	window int64 // microseconds; zero: it is a bucket
 }
@@ -52,7 +55,7 @@ func newPolicy(s *limiter.Spec, rate limiter.Rate, tier, field string) (*policy,
 	if err != nil {
 		return nil, err
 	}
-	p.id = identify(s.Name, p.args)
+	p.id = identify(s.Name, p.field, p.packed)
 	return p, nil
 }
 
@@ -61,12 +64,11 @@ func (p *policy) setWindow(s *limiter.Spec, rate limiter.Rate) error {
 		return &limiter.SpecError{Field: "Rate", Reason: "Redis has no windows of parts of a microsecond"}
 	}
 	p.limit, p.window = max(rate.N, p.cost), int64(rate.Per/time.Microsecond)
-	kind := "f"
+	p.kind = 'f'
 	if s.Algorithm == limiter.SlidingWindow {
-		kind = "s"
+		p.kind = 's'
 	}
-	ahead := max(1, int64(late/time.Microsecond)/p.window)
-	p.args = []string{p.field, kind, text(p.window), text(p.limit), text(p.cost), text(ahead), "", ""}
+	p.pack(s.Shadow, p.window, p.limit, p.cost, p.ahead(), 0, 0)
 	return nil
 }
 
@@ -74,13 +76,15 @@ func (p *policy) setBucket(s *limiter.Spec, rate limiter.Rate) error {
 	num, den := uint64(rate.Per), uint64(rate.N)*uint64(time.Microsecond)
 	common := gcd(num, den)
 	p.num, p.den = num/common, den/common
-	burst, kind, known := s.BurstAt(rate), "t", true
+	p.each = float64(p.num) / float64(p.den)
+	p.kind = 't'
+	burst, known := s.BurstAt(rate), true
 	p.limit = max(burst, p.cost)
 	if p.size, known = p.spanOf(p.limit); !known && p.algorithm == limiter.TokenBucket {
 		return &limiter.SpecError{Field: "Burst", Reason: "Redis cannot hold a bucket that takes a century to fill"}
 	}
 	if p.algorithm == limiter.LeakyBucket {
-		kind = "l"
+		p.kind = 'l'
 		longest := span{int64(s.MaxWait / time.Microsecond), int64(s.MaxWait%time.Microsecond) * int64(p.den) / int64(time.Microsecond)}
 		if p.size, known = p.spanOf(burst); !known || longest.less(p.size) {
 			p.size = longest
@@ -90,14 +94,37 @@ func (p *policy) setBucket(s *limiter.Spec, rate limiter.Rate) error {
 	if p.increase, known = p.spanOf(p.cost); !known {
 		return &limiter.SpecError{Field: "Cost", Reason: "Redis cannot count a request that takes a century to be granted"}
 	}
-	each := strconv.FormatFloat(float64(p.num)/float64(p.den), 'g', -1, 64)
-	p.args = []string{
-		p.field, kind, text(p.increase.us), text(p.increase.parts), text(p.size.us), text(p.size.parts), text(int64(p.den)), each,
-	}
+	p.pack(s.Shadow, p.increase.us, p.increase.parts, p.size.us, p.size.parts, int64(p.den), p.each)
 	return nil
 }
 
-func text(n int64) string { return strconv.FormatInt(n, 10) }
+// pack writes down what the scripts need to know of the policy.
+func (p *policy) pack(shadow bool, a, b, c, d, e int64, f float64) {
+	mark := byte('n')
+	if shadow {
+		mark = 'y'
+	}
+	p.packed = string(appendFloats([]byte{p.kind, mark}, float64(a), float64(b), float64(c), float64(d), float64(e), f))
+}
+
+func appendFloats(b []byte, numbers ...float64) []byte {
+	for _, n := range numbers {
+		b = binary.BigEndian.AppendUint64(b, math.Float64bits(n))
+	}
+	return b
+}
+
+// packState writes down a state as it is in Redis, but for its end.
+func (p *policy) packState(s state) string {
+	a, b, c, d, e := float64(s.a), float64(s.b), float64(s.c), float64(p.window), float64(p.limit)
+	if p.window == 0 {
+		c, d, e = float64(p.den), p.each, float64(p.size.us)
+	}
+	return string(appendFloats(append(make([]byte, 0, 41), p.kind), a, b, c, d, e))
+}
+
+// ahead is how many windows a bucket may be ahead of a clock that was set back.
+func (p *policy) ahead() int64 { return max(1, int64(late/time.Microsecond)/p.window) }
 
 func gcd(a, b uint64) uint64 {
 	for b != 0 {
@@ -107,7 +134,7 @@ func gcd(a, b uint64) uint64 {
 }
 
 // identify hashes the content of a policy (FNV-1a): nobody but the operator has a say in it.
-func identify(name string, args []string) uint64 {
+func identify(parts ...string) uint64 {
 	h := uint64(14695981039346656037)
 	add := func(s string) {
 		for i := range len(s) {
@@ -115,9 +142,8 @@ func identify(name string, args []string) uint64 {
 		}
 		h = (h ^ 0xff) * 1099511628211
 	}
-	add(name)
-	for _, a := range args {
-		add(a)
+	for _, p := range parts {
+		add(p)
 	}
 	return h
 }

@@ -85,7 +85,7 @@ func (r *Rule) ownPolicy(rate limiter.Rate) *policy {
 }
 
 func ownField(rate limiter.Rate) string {
-	return "own:" + text(rate.N) + "/" + rate.Per.String()
+	return "own:" + strconv.FormatInt(rate.N, 10) + "/" + rate.Per.String()
 }
 
 // fieldPolicy is the policy of a field in Redis; nil if the rule has none for it, any more.

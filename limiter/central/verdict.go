@@ -163,8 +163,7 @@ func (p *policy) heldFor(room, count int64) int64 {
 func (p *policy) sound(s state, now int64) bool {
 	if p.window != 0 {
 		number := now / p.window
-		ahead := max(1, int64(late/time.Microsecond)/p.window)
-		return s.a >= number && s.a <= number+ahead && s.b >= 0 && s.b <= p.limit && s.c >= 0 && s.c <= p.limit &&
+		return s.a >= number && s.a <= number+p.ahead() && s.b >= 0 && s.b <= p.limit && s.c >= 0 && s.c <= p.limit &&
 			(p.algorithm == limiter.SlidingWindow || s.c == 0)
 	}
 	most := p.size
