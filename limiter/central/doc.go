@@ -29,8 +29,8 @@
 // request twice a second finds out whether Redis is back. Its caller says what is to happen then. An admission
 // that comes too late is given back, if it comes within a second, unless the caller lets the request pass.
 //
-// What Redis answers is believed only as far as it can be so; else it has not decided. Its client library, though, ends the
-// process when a server answers what nobody asked.
+// What Redis answers is believed only as far as it can be so; else it has not decided. A connection with anything else on
+// it than answers of a bounded size, to what was asked, is closed.
 //
 // # What Redis is spared
 //

@@ -69,6 +69,10 @@ func TestHostileServer(t *testing.T) {
 		{"a debt that cannot be", "*5\r\n:1700000000000000\r\n:1\r\n:1800000000000000\r\n:0\r\n:0\r\n"},
 		{"a negative debt", "*5\r\n:1700000000000000\r\n:1\r\n:-1\r\n:-1\r\n:-1\r\n"},
 		{"a map", "%1\r\n:1\r\n:2\r\n"},
+		{"more than was asked", ":1\r\n:1\r\n"},
+		{"a subscription that nobody wanted", ">3\r\n+subscribe\r\n+x\r\n:1\r\n:1\r\n"},
+		{"no end", "$1000000000\r\n"},
+		{"another protocol", "HTTP/1.1 400 Bad Request\r\n\r\n"},
 	} {
 		t.Run(c.intent, func(t *testing.T) {
 			s := open(t, rueidis.ClientOption{InitAddress: []string{fakeRedis(t, c.answer)}, ForceSingleClient: true}, nil)

@@ -152,7 +152,11 @@ func (s *Store) closeTried() {
 func (s *Store) connect(ctx context.Context) rueidis.Client {
 	options := s.config.Options
 	options.DialCtxFn = func(call context.Context, address string, dialer *net.Dialer, config *tls.Config) (net.Conn, error) {
-		return dial(ctx, call, address, dialer, config)
+		conn, err := dial(ctx, call, address, dialer, config)
+		if err != nil {
+			return nil, err
+		}
+		return &wire{Conn: conn, pushes: options.Sentinel.MasterSet != ""}, nil
 	}
 	for pause := firstPause; ; pause = min(2*pause, longPause) {
 		client, err := rueidis.NewClient(options)
