@@ -154,7 +154,7 @@ func (s *Store) exchange(ctx context.Context, client rueidis.Client, batch []*as
 	if len(batch) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, longestLane)
 	defer cancel()
 	var unknown []*ask
 	for i, reply := range client.DoMulti(ctx, commands...) {

@@ -23,6 +23,8 @@
 // braces are the
 // hash tag of Redis Cluster. Names of clients, addresses and headers are not in Redis, only their digest.
 //
+// It needs Redis 6 or later, and a user that may use EVAL, EVALSHA, TIME, HGET, HSET, HKEYS, PTTL, PEXPIREAT and DEL.
+//
 // # When Redis does not answer
 //
 // Take fails with ErrUnavailable after the timeout; after several failures in a row it fails at once, and one

@@ -29,10 +29,11 @@ const (
 	mostRules = 16   // of a request
 
 	dialTimeout  = time.Second
-	patience     = time.Second            // a lane waits so long for Redis: answers that come too late are to be undone
+	patience     = time.Second            // a ping that is not answered so long ends the connection
+	longestLane  = 5 * time.Second        // a lane waits for Redis: answers that come too late are to be undone
 	firstPause   = 50 * time.Millisecond  // between attempts to connect; doubled ...
 	longPause    = 500 * time.Millisecond // ... up to this
-	pingEvery    = time.Second            // on a quiet connection; one that is not answered in patience is left
+	pingEvery    = time.Second            // on a quiet connection
 	clusterNodes = 5 * time.Second        // a master that was demoted, and did not hang up, is left after this
 	ioBuffer     = 32 << 10               // bytes, for each direction of a connection
 )

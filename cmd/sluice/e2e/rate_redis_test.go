@@ -297,7 +297,7 @@ func (f *fleet) expectSpent() {
 	}
 }
 
-// A client that leaves while Redis is asked ends the wait; Redis that dies under load costs nobody the answer.
+// Redis that dies and hangs under load costs nobody the answer, and lets no more pass than the gateways by themselves.
 func TestRateRedisDiesUnderLoad(t *testing.T) {
 	t.Parallel()
 	f := startFleet(t, "400ms", "rate = \"1/d\"\nburst = 200\non_store_error = \"local\"")
@@ -314,6 +314,37 @@ func TestRateRedisDiesUnderLoad(t *testing.T) {
 	if len(seen) != 2 || seen[200] < 200 || seen[200] > 200+2*200 {
 		t.Errorf("statuses %v: want 200 from Redis, at most as many from each gateway, and else 429", seen)
 	}
+}
+
+// A client that leaves while Redis hangs ends the wait, however long that may be.
+func TestRateRedisClientLeaves(t *testing.T) {
+	t.Parallel()
+	f := startFleet(t, "30s", "rate = \"1/d\"\nburst = 5")
+	c := f.both[0].dial(t)
+	if r := c.do(plainGet); r.status != 200 {
+		t.Fatal(r.line)
+	}
+	f.leave("paused")
+	c.send(plainGet)
+	time.Sleep(100 * time.Millisecond) // so that Redis has been asked
+	c.Close()
+	eventually(t, "the connection is gone", func() bool { return f.both[0].connections(t) == 0 })
+	f.comeBack("paused")
+}
+
+// connections asks /status how many clients are connected.
+func (g *gateway) connections(t testing.TB) int {
+	t.Helper()
+	r, err := http.Get("http://" + g.admin + "/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	var status struct{ Connections int }
+	if err := json.NewDecoder(r.Body).Decode(&status); err != nil {
+		t.Fatal(err)
+	}
+	return status.Connections
 }
 
 // A gateway that starts while Redis is away serves, and asks it when it is there.
