@@ -96,7 +96,7 @@ func TestShadowInRedis(t *testing.T) {
 	}
 }
 
-// Tiers have buckets of their own, in Redis too.
+// Clients are told of limits here and there alike.
 func TestHeadersOfRedisLimits(t *testing.T) {
 	g := startLimited(t, "", redisTable(startRedis(t))+
 		limitedRoutes(rawServer(t, smallAnswer), limitTable("here", "key = []\nrate = \"100/h\"\nburst = 50")+
@@ -118,4 +118,35 @@ func TestHeadersOfRedisLimits(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, last.fields.Get(name), want.Get(name))
 		}
 	}
+}
+
+// A client that leaves a queue in Redis gives its turn back, if that is the last.
+func TestQueueInRedisLeave(t *testing.T) {
+	text := redisTable(startRedis(t)) + limitedRoutes(rawServer(t, smallAnswer),
+		limitTable("here", "key = []\nrate = \"100/s\"")+
+			inRedis("queue", "key = []\nrate = \"1/h\"\nburst = 2\nmax_wait = \"1h\"\nalgorithm = \"leaky_bucket\""), "queue", "here")
+	g := startLimited(t, "", text)
+	left := func(want int64) {
+		t.Helper()
+		var states []LimitState
+		for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+			var err error
+			if states, err = g.LimitStates("queue", nil); err == nil && len(states) == 1 && states[0].Remaining == want {
+				return
+			}
+		}
+		t.Fatalf("%v, want %d left", states, want)
+	}
+	first := dial(t, g.address)
+	if a, err := first.try("GET /"); err != nil || a.status != 200 {
+		t.Fatal(a, err)
+	}
+	left(1)
+	second := dial(t, g.address)
+	if _, err := second.Write([]byte("GET / HTTP/1.1\r\nHost: h\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	left(0)
+	second.Close()
+	left(1)
 }
