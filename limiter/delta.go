@@ -9,4 +9,9 @@ type Delta struct {
 	Units  uint32
 	Demand uint32 // tokens a second that clients ask of the node here, admitted or not; 0: not told
 	Window uint32 // of the two windows: the number of the window that the units belong to, by the wall clock
+	Own    Rate   // of buckets of credentials with a rate of their own: that rate
+
+	// Where the one who drained it finds the bucket when it is acknowledged. They do not travel.
+	slot uint32
+	mark uint16
 }

@@ -16,7 +16,7 @@ type State struct {
 func (l *Limiter) Inspect(r *Rule, k Key, now time.Duration) (states []State) {
 	at := clamp(now)
 	for _, t := range r.plans() {
-		place := l.table.place(t.plan, k)
+		place := l.tableOf(t.plan).place(t.plan, k)
 		s, tag := place.find()
 		if s == nil {
 			continue
@@ -39,7 +39,7 @@ func (l *Limiter) Inspect(r *Rule, k Key, now time.Duration) (states []State) {
 func (l *Limiter) Forget(r *Rule, k Key, now time.Duration) (n int) {
 	at := clamp(now)
 	for _, t := range r.plans() {
-		place := l.table.place(t.plan, k)
+		place := l.tableOf(t.plan).place(t.plan, k)
 		for {
 			s, tag := place.find()
 			if s == nil {
@@ -73,19 +73,20 @@ type Stats struct {
 
 // Stats counts. It reads the whole table: a few milliseconds for a million buckets.
 func (l *Limiter) Stats(now time.Duration) Stats {
-	s := Stats{Capacity: len(l.table.rows) * len(row{})}
-	for i := range l.table.rows {
-		for j := range l.table.rows[i] {
-			if _, kind := l.table.classify(&l.table.rows[i][j], clamp(now)); kind != slotEmpty && kind != slotSpent {
+	s := Stats{}
+	for _, t := range l.tables() {
+		s.Capacity += t.slots()
+		for i := range t.slots() {
+			if _, kind := t.classify(t.slot(i), clamp(now)); kind != slotEmpty && kind != slotSpent {
 				s.Live++
 			}
 		}
-	}
-	for i := range l.table.counts {
-		n := &l.table.counts[i]
-		s.Claims += n.claims.Load()
-		s.Evictions += n.evictions.Load()
-		s.Overflowed += n.overflowed.Load()
+		for i := range t.counts {
+			n := &t.counts[i]
+			s.Claims += n.claims.Load()
+			s.Evictions += n.evictions.Load()
+			s.Overflowed += n.overflowed.Load()
+		}
 	}
 	return s
 }

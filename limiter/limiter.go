@@ -6,11 +6,17 @@ import (
 	"time"
 )
 
-// Options says how large a limiter is and what it starts from. All fields are needed.
+// Options says how large a limiter is and what it starts from.
 type Options struct {
-	Capacity int       // most live buckets; memory is 24 bytes for each, taken at once
-	Secret   [16]byte  // random; what hostile parts of keys are hashed under
+	// Capacity is how many live buckets there are at most. Memory is 24 bytes for each, taken at once, and 48 more
+	// when there is the first shared rule: there may be as many shared ones again.
+	Capacity int
+	Secret   [16]byte  // random; what hostile parts of keys are hashed under; the same on nodes that share rules
 	Epoch    time.Time // the time on the wall when `now` is zero: windows begin on its full seconds, minutes, days
+
+	// For shared rules. Zero is a default.
+	Peers    int           // how many peers are told apart: those with larger numbers count, but nothing is held of them (32)
+	Interval time.Duration // from one Drain to the next (50ms)
 }
 
 // Limiter decides on requests. It is safe for concurrent use.
@@ -20,6 +26,11 @@ type Limiter struct {
 	plans  *plans
 	table  *table
 
+	capacity int
+	book     atomic.Pointer[book] // nil: there never was a shared rule
+	stance   atomic.Pointer[stance]
+	ledger   *ledger
+
 	mu     sync.Mutex // held while rules are replaced
 	rules  map[string]*Rule
 	update uint64 // how often they were
@@ -27,12 +38,30 @@ type Limiter struct {
 
 // New makes a limiter without rules.
 func New(o Options) *Limiter {
-	l := &Limiter{unix: o.Epoch.UnixNano(), plans: &plans{}, rules: map[string]*Rule{}}
+	l := &Limiter{unix: o.Epoch.UnixNano(), plans: &plans{}, rules: map[string]*Rule{}, capacity: o.Capacity}
 	for i, b := range o.Secret {
 		l.secret[i/8] = l.secret[i/8]<<8 | uint64(b)
 	}
 	l.table = newTable(o.Capacity, l.plans)
+	l.ledger = newLedger(o)
+	l.takeStance(0)
 	return l
+}
+
+// tables is all that there are.
+func (l *Limiter) tables() []*table {
+	if b := l.book.Load(); b != nil {
+		return []*table{l.table, &b.table}
+	}
+	return []*table{l.table}
+}
+
+// tableOf is the one that a plan's buckets are in.
+func (l *Limiter) tableOf(p *plan) *table {
+	if p.shared {
+		return &l.book.Load().table
+	}
+	return l.table
 }
 
 // Charge is what a request asks of a rule.
@@ -56,6 +85,10 @@ type Verdict struct {
 	now     int64
 	cost    int64
 	group   Key
+
+	wide *wide  // of a shared rule: the slot
+	mark uint16 // what its use was marked with
+	held int64  // refused only until peers have acknowledged: how long that takes
 }
 
 // Take asks every rule for a request at now, and takes from all of their buckets or, if one refuses, from
@@ -98,6 +131,10 @@ func (v *Verdict) begin(c *Charge, now int64) {
 // look says what take would say, and takes nothing.
 func (l *Limiter) look(c *Charge, v *Verdict, now int64) {
 	v.begin(c, now)
+	if v.plan.shared {
+		l.lookShared(c, v, now)
+		return
+	}
 	at := l.table.place(v.plan, c.Key)
 	v.value, v.policy = 0, v.plan.policy.Load()
 	if s, tag := at.find(); s != nil {
@@ -130,6 +167,10 @@ const (
 
 // take decides on a charge. Most keys have their bucket in the first of their rows.
 func (l *Limiter) take(c *Charge, v *Verdict, now int64) {
+	if c.Rule.spec.Shared {
+		l.takeShared(c, v, now)
+		return
+	}
 	v.begin(c, now)
 	live := stateLive | v.plan.id | uint64(c.Key)&printMask
 	r := l.table.first(c.Key)
@@ -143,26 +184,36 @@ func (l *Limiter) take(c *Charge, v *Verdict, now int64) {
 
 // search decides on a charge whose bucket is elsewhere, or nowhere yet, or just changes hands.
 func (l *Limiter) search(c *Charge, v *Verdict, now int64) {
-	at := l.table.place(v.plan, c.Key)
+	t := l.tableOf(v.plan)
+	at := t.place(v.plan, c.Key)
 	for attempt := 0; attempt < endurance; attempt++ {
-		if s, tag := at.find(); s != nil {
-			if v.draw(s, tag, now) {
-				return
-			}
+		if found, drawn := l.drawAt(v, &at, now); drawn {
+			return
+		} else if found {
 			pause(attempt)
 			continue
 		}
-		candidate := l.table.candidate(&at, now)
+		candidate := t.candidate(&at, now)
 		if candidate.slot == nil && !candidate.busy {
 			break
 		}
-		if candidate.slot != nil && v.settle(l.table, &at, candidate, now, attempt < patience) {
+		if candidate.slot != nil && l.settle(v, t, &at, candidate, now, attempt < patience) {
 			return
 		}
 		pause(attempt)
 	}
-	l.table.countsOf(&at).overflowed.Add(1)
-	v.drawWord(&v.plan.overflow[v.group])
+	t.countsOf(&at).overflowed.Add(1)
+	l.overflow(v)
+}
+
+// drawAt takes from the live slot of a place, if there is one and it does not change hands just now.
+func (l *Limiter) drawAt(v *Verdict, at *place, now int64) (found, drawn bool) {
+	if !v.plan.shared {
+		s, tag := at.find()
+		return s != nil, s != nil && v.draw(s, tag, now)
+	}
+	w, tag, id := at.findWide()
+	return w != nil, w != nil && v.drawShared(l, l.book.Load(), w, id, tag, now)
 }
 
 // draw takes from a live slot. It fails if the slot has changed hands.
@@ -193,35 +244,52 @@ func stepBack() {
 }
 
 // settle takes from a new bucket. It fails if somebody else was faster.
-func (v *Verdict) settle(t *table, at *place, c candidate, now int64, patient bool) bool {
+func (l *Limiter) settle(v *Verdict, t *table, at *place, c candidate, now int64, patient bool) bool {
 	v.value, v.policy = 0, v.plan.policy.Load()
 	if c.evicts {
 		v.value = v.policy.worn(now)
 	}
-	next, ok := v.ask()
+	var next, charge uint64
+	var ok bool
+	if v.plan.shared {
+		next, charge, ok = v.askShared(l.stance.Load(), now)
+	} else {
+		next, ok = v.ask()
+	}
 	if !ok && c.evicts { // as it would be ever again: a debt that nobody keeps does not drain
 		t.countsOf(at).overflowed.Add(1)
-		v.drawWord(&v.plan.overflow[v.group])
+		l.overflow(v)
 		return true
 	}
 	if !ok {
 		return true
 	}
-	tag, ok := t.claim(at, c, v.policy.epoch<<valueBits|next, patient)
+	tag, ok := t.claim(at, c, v.policy.epoch<<valueBits|next, charge, patient)
 	if !ok {
 		return false
 	}
 	v.charged(next, c.slot, tag)
+	if v.plan.shared {
+		v.wide = at.wideSlot(c.index)
+		v.mark = uint16(markOf(v.wide.use.Load()))
+		l.book.Load().list(at.id(c.index), charge)
+	}
 	return true
 }
 
-// drawWord takes from a word that is nobody else's.
-func (v *Verdict) drawWord(word *atomic.Uint64) {
+// overflow takes from a word that stands in for buckets that there is no room for. Nobody tells peers of it: of a
+// shared rule, each node gives out its part.
+func (l *Limiter) overflow(v *Verdict) {
+	word := &v.plan.overflow[v.group]
 	for {
 		w := word.Load()
 		v.value, v.policy = v.plan.read(w, v.now)
-		next, ok := v.ask()
-		if !ok {
+		v.cost = v.policy.cost
+		if v.plan.shared {
+			v.cost = min(v.cost*l.stance.Load().members, v.policy.limit)
+		}
+		next, ok := v.policy.take(v.value, v.now, v.cost)
+		if v.Refused = !ok; v.Refused {
 			return
 		}
 		if word.CompareAndSwap(w, v.policy.epoch<<valueBits|next) {
@@ -246,6 +314,9 @@ func (v *Verdict) giveBack(word *atomic.Uint64, now int64) {
 		}
 		if word.CompareAndSwap(w, policy.epoch<<valueBits|next) {
 			v.value, v.policy = next, policy
+			if v.wide != nil {
+				v.wide.returned(uint64(v.mark), int64(refund.tokens/refund.parts))
+			}
 			return
 		}
 	}

@@ -8,9 +8,9 @@ import (
 
 // largePages asks the kernel to back a table with large pages: its rows are met in no order, and what
 // costs most then is to find out where a page is. A kernel that will not changes nothing else.
-func largePages(rows []row) {
+func largePages[row any](rows []row) {
 	const page = 2 << 20
-	bytes := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(rows))), len(rows)*int(unsafe.Sizeof(row{})))
+	bytes := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(rows))), len(rows)*int(unsafe.Sizeof(rows[0])))
 	skip := -uintptr(unsafe.Pointer(unsafe.SliceData(bytes))) % page
 	if uintptr(len(bytes)) < skip+page {
 		return

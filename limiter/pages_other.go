@@ -2,4 +2,4 @@
 
 package limiter
 
-func largePages([]row) {}
+func largePages[row any]([]row) {}

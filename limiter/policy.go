@@ -35,6 +35,9 @@ type policy struct {
 	cost      int64  // tokens that a request takes
 	rate      Rate
 
+	rule uint64 // of shared rules: what peers know the bucket's rule by
+	own  bool   // of shared rules: the rate is that of credentials
+
 	// The two buckets. Their value is the theoretical arrival time of GCRA (ITU-T I.371), by the rate's
 	// own clock: the reading at which the bucket is full again.
 	scale scale
@@ -228,7 +231,7 @@ type refund struct {
 // unused is what can be given back at now of a request that left a value behind: what the rate has granted
 // since would have overflowed, had nothing been taken.
 func (p *policy) unused(taken uint64, now, cost int64) refund {
-	r := refund{taken: taken, cost: cost, parts: 1}
+	r := refund{taken: taken, cost: cost, tokens: uint64(cost), parts: 1}
 	if p.window == 0 {
 		r.tokens = uint64(max(min(int64(taken)-p.scale.at(now), cost*p.scale.token), 0))
 		r.parts = uint64(p.scale.token)

@@ -3,6 +3,7 @@ package limiter
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -15,6 +16,7 @@ type Update struct {
 	version uint64
 	rules   []*Rule
 	changes []change
+	book    *book // for the first shared rule, or as it was
 }
 
 // change is a plan with the policy that it is to have.
@@ -50,6 +52,9 @@ func (l *Limiter) Prepare(specs []Spec) (*Update, error) {
 	if !l.plans.keep(fresh) {
 		return nil, ErrTooMany
 	}
+	if u.book = l.book.Load(); u.book == nil && slices.ContainsFunc(specs, func(s Spec) bool { return s.Shared }) {
+		u.book = newBook(l.capacity, len(l.ledger.peers), l.plans)
+	}
 	return u, nil
 }
 
@@ -59,25 +64,25 @@ func (u *Update) rule(s Spec, last *Rule) *Rule {
 	r := &Rule{spec: s, key: u.limiter.Hostile(0, []byte(s.Name)), own: newOwnRates(u.limiter)}
 	old := map[string]*plan{}
 	var base *plan
-	if last != nil {
+	if last != nil && last.spec.Shared == s.Shared { // else its buckets are elsewhere
 		r.own, base = last.own, last.base
 		for _, t := range last.tiers {
 			old[t.name] = t.plan
 		}
 	}
-	r.base = u.plan(base, newPolicy(&r.spec, s.Rate, u.limiter.unix))
+	r.base = u.plan(base, s.Shared, u.limiter.policy(&r.spec, s.Rate, ""))
 	for _, name := range sortedTiers(&s) {
-		p := u.plan(old[name], newPolicy(&r.spec, s.Tiers[name], u.limiter.unix))
+		p := u.plan(old[name], s.Shared, u.limiter.policy(&r.spec, s.Tiers[name], name))
 		r.tiers = append(r.tiers, tier{name, p})
 	}
 	return r
 }
 
 // plan takes note of the policy that a plan gets, which is a new one if there was none.
-func (u *Update) plan(p *plan, to *policy) *plan {
+func (u *Update) plan(p *plan, shared bool, to *policy) *plan {
 	switch {
 	case p == nil:
-		p = &plan{}
+		p = &plan{shared: shared}
 		u.changes = append(u.changes, change{p, to, true})
 	case !to.same(p.policy.Load()):
 		u.changes = append(u.changes, change{p, to, false})
@@ -99,6 +104,7 @@ func (u *Update) Commit(now time.Duration) {
 		panic("BUG: the limiter's rules changed between Prepare and Commit")
 	}
 	l.update++
+	l.book.Store(u.book)
 	for _, r := range u.rules {
 		u.changes = append(u.changes, r.own.follow(&r.spec)...)
 	}
@@ -121,7 +127,7 @@ func (u *Update) Commit(now time.Duration) {
 	}
 	var gone []*plan
 	for name, r := range l.rules {
-		if next[name] == nil {
+		if next[name] == nil || next[name].own != r.own {
 			r.own.follow(nil)
 		}
 		for _, t := range r.plans() {
@@ -132,6 +138,7 @@ func (u *Update) Commit(now time.Duration) {
 		}
 	}
 	l.rules = next
+	l.ledger.name(u.rules)
 	unused := l.plans.retire(gone)
 	if changed || len(unused) > 0 {
 		l.sweep(clamp(now))
@@ -145,9 +152,9 @@ func (u *Update) Commit(now time.Duration) {
 // sweep translates every bucket into the units of its plan's current policy, and empties those of plans
 // that are no more.
 func (l *Limiter) sweep(now int64) {
-	for i := range l.table.rows {
-		for j := range l.table.rows[i] {
-			l.table.rows[i][j].renew(l.plans, now)
+	for _, t := range l.tables() {
+		for i := range t.slots() {
+			t.slot(i).renew(l.plans, now)
 		}
 	}
 }

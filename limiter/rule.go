@@ -74,6 +74,7 @@ const overflows = 64
 // which policy they were written under.
 type plan struct {
 	id       uint64 // in its place in a tag
+	shared   bool   // its buckets are those of shared rules
 	policy   atomic.Pointer[policy]
 	before   [epochs]atomic.Pointer[policy] // by epoch
 	overflow [overflows]atomic.Uint64       // words, by group
@@ -148,12 +149,12 @@ func (o *ownRates) plan(r *Rule, rate Rate) *plan {
 	if len(list) >= maxOwnRates || o.spec == nil {
 		return nil
 	}
-	spec := Spec{Algorithm: o.spec.Algorithm, Rate: rate, Burst: o.spec.Burst}
+	spec := Spec{Algorithm: o.spec.Algorithm, Rate: rate, Burst: o.spec.Burst, Shared: o.spec.Shared}
 	if spec.Check() != nil {
 		return nil
 	}
-	p := &plan{}
-	p.change(newPolicy(o.spec, rate, o.limiter.unix))
+	p := &plan{shared: o.spec.Shared}
+	p.change(o.limiter.policy(o.spec, rate, ownName))
 	if !o.limiter.plans.add(p, false) {
 		return nil
 	}
@@ -173,7 +174,7 @@ func (o *ownRates) follow(s *Spec) (changes []change) {
 	}
 	for _, p := range *o.list.Load() {
 		last := p.policy.Load()
-		if to := newPolicy(s, last.rate, o.limiter.unix); !to.same(last) {
+		if to := o.limiter.policy(s, last.rate, ownName); !to.same(last) {
 			changes = append(changes, change{p, to, false})
 		}
 	}

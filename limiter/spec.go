@@ -13,6 +13,7 @@ const (
 	MaxSliding = 1<<24 - 1            // tokens in a sliding window: two counts share a word
 	MaxPeriod  = 366 * 24 * time.Hour // of a rate
 	MinPeriod  = time.Millisecond
+	MaxShared  = 1 << 23 // tokens that a request of a shared rule takes
 )
 
 // ErrSpec is what every fault of a Spec wraps.
@@ -41,6 +42,11 @@ type Spec struct {
 	MaxWait time.Duration   // leaky bucket: the longest wait for one's turn
 	Tiers   map[string]Rate // rates of clients of a tier; others have Rate
 	Shadow  bool            // count, but let everything pass
+
+	// Shared says that the limit is one for all nodes of a fleet: see "One limit on many gateways". Parts is
+	// whatever else has to be the same on all of them for that, such as what the keys are made of.
+	Shared bool
+	Parts  string
 }
 
 // burst is the burst that goes with a rate.
@@ -78,6 +84,9 @@ func (s *Spec) Check() error {
 	if s.Algorithm == LeakyBucket && (s.MaxWait < 0 || s.MaxWait > time.Hour) {
 		return &SpecError{"MaxWait", "at most 1h"}
 	}
+	if s.Shared && s.Cost > MaxShared {
+		return &SpecError{"Cost", fmt.Sprintf("at most %d of a shared limit", MaxShared)}
+	}
 	if err := s.checkRate("Rate", s.Rate); err != nil {
 		return err
 	}
@@ -94,6 +103,7 @@ func (s *Spec) checkRate(field string, r Rate) error {
 	if s.Algorithm == SlidingWindow {
 		most = MaxSliding
 	}
+	windowed := s.Algorithm == FixedWindow || s.Algorithm == SlidingWindow
 	holds := r.N
 	if s.Algorithm == TokenBucket {
 		holds = s.burst(r)
@@ -103,6 +113,8 @@ func (s *Spec) checkRate(field string, r Rate) error {
 		return &SpecError{field, fmt.Sprintf("from 1 to %d in a period", most)}
 	case r.Per < MinPeriod || r.Per > MaxPeriod:
 		return &SpecError{field, fmt.Sprintf("a period lasts from %v to %d days", MinPeriod, MaxPeriod/(24*time.Hour))}
+	case s.Shared && windowed && r.Per < time.Second:
+		return &SpecError{field, "a shared window lasts a second at least"}
 	case r.N > int64(r.Per): // MaxTokens in a second are one in a nanosecond
 		return &SpecError{field, fmt.Sprintf("at most %d in a second", int64(MaxTokens))}
 	case s.Algorithm != LeakyBucket && s.Cost > holds:

@@ -27,15 +27,21 @@ import (
 // So at most one live slot has a key (the insertion of Purcell and Harris, "Non-blocking Hashtables with
 // Open Addressing", 2005), and nobody waits for anybody: who loses a race for long uses an overflow
 // bucket.
+//
+// Buckets of shared rules are in a table of their own, whose slots are twice as wide: escrow.go says what the
+// other half holds. A slot and its other half are in one cache line.
 type table struct {
 	rows   []row
+	wide   []wideRow  // of the table of shared buckets, which has no rows
 	counts [16]counts // striped by hash
 	plans  *plans
 }
 
-type row [8]slot
+type row [rowSize]slot
 
 type slot struct{ tag, word atomic.Uint64 }
+
+const rowSize = 8
 
 // A tag is state (2 bits), version (8), plan (14) and fingerprint (40). The version counts the claims of
 // the slot, so that a late step of an old claim does not fit a new one.
@@ -64,16 +70,41 @@ type counts struct {
 // newTable makes a table for so many live buckets. A third of the slots more than that is left free, by
 // which one in fifty thousand keys finds both its rows full when the last of them comes.
 func newTable(capacity int, plans *plans) *table {
-	t := &table{rows: make([]row, max(2, (capacity*3/2+7)/8)), plans: plans}
+	t := &table{rows: make([]row, rowsFor(capacity)), plans: plans}
 	largePages(t.rows)
 	return t
 }
 
+func rowsFor(capacity int) int { return max(2, (capacity*3/2+rowSize-1)/rowSize) }
+
+// slots is how many there are.
+func (t *table) slots() int { return (len(t.rows) + len(t.wide)) * rowSize }
+
+// slot is one of them.
+func (t *table) slot(i int) *slot {
+	if t.wide != nil {
+		return &t.wide[i/rowSize][i%rowSize].slot
+	}
+	return &t.rows[i/rowSize][i%rowSize]
+}
+
 // place is where a key's bucket can be.
 type place struct {
-	rows [2]*row
-	name uint64 // plan and fingerprint, as in a tag
+	rows [2]*row     // or
+	wide [2]*wideRow // of a shared bucket
+	at   [2]int      // which rows these are
+	name uint64      // plan and fingerprint, as in a tag
 	hash uint64
+}
+
+// slots is how many slots a place has, in two rows.
+const slots = 2 * rowSize
+
+func (at *place) slot(i int) *slot {
+	if at.wide[0] != nil {
+		return &at.wide[i/rowSize][i%rowSize].slot
+	}
+	return &at.rows[i/rowSize][i%rowSize]
 }
 
 // first is the row in which a key's bucket is looked for first.
@@ -83,23 +114,29 @@ func (t *table) first(k Key) *row {
 }
 
 func (t *table) place(p *plan, k Key) place {
-	first, _ := bits.Mul64(uint64(k), uint64(len(t.rows)))
-	second, _ := bits.Mul64(uint64(k)*0x9e3779b97f4a7c15, uint64(len(t.rows)))
+	n := uint64(len(t.rows) + len(t.wide))
+	first, _ := bits.Mul64(uint64(k), n)
+	second, _ := bits.Mul64(uint64(k)*0x9e3779b97f4a7c15, n)
 	if second == first {
-		second = (first + 1) % uint64(len(t.rows))
+		second = (first + 1) % n
 	}
-	return place{rows: [2]*row{&t.rows[first], &t.rows[second]}, name: p.id | uint64(k)&printMask, hash: uint64(k)}
+	at := place{at: [2]int{int(first), int(second)}, name: p.id | uint64(k)&printMask, hash: uint64(k)}
+	if t.wide != nil {
+		at.wide = [2]*wideRow{&t.wide[first], &t.wide[second]}
+	} else {
+		at.rows = [2]*row{&t.rows[first], &t.rows[second]}
+	}
+	return at
 }
 
 func (t *table) countsOf(at *place) *counts { return &t.counts[at.hash>>60] }
 
 // find returns the live slot of a place with its tag, or nil.
 func (at *place) find() (*slot, uint64) {
-	for _, r := range at.rows {
-		for i := range r {
-			if tag := r[i].tag.Load(); tag&^versionMask == stateLive|at.name {
-				return &r[i], tag
-			}
+	for i := range slots {
+		s := at.slot(i)
+		if tag := s.tag.Load(); tag&^versionMask == stateLive|at.name {
+			return s, tag
 		}
 	}
 	return nil, 0
@@ -108,6 +145,7 @@ func (at *place) find() (*slot, uint64) {
 // candidate is a slot that may be taken over, as it was seen.
 type candidate struct {
 	slot      *slot
+	index     int // of the slot in its place
 	tag, word uint64
 	evicts    bool // it holds a bucket that lacks a little
 	busy      bool // there is no slot, but one that is just changing hands, or has become the key's
@@ -119,31 +157,31 @@ func (t *table) candidate(at *place, now int64) (best candidate) {
 	var free [2]int
 	var first [2]candidate
 	busy := false
-	for i, r := range at.rows {
-		for j := range r {
-			c, kind := t.classify(&r[j], now)
-			switch kind {
-			case slotEmpty:
-				if free[i] == 0 || first[i].tag&stateMask != stateEmpty {
-					first[i] = c
-				}
-				free[i]++
-			case slotSpent:
-				if free[i] == 0 {
-					first[i] = c
-				}
-				free[i]++
-			case slotSlight:
-				if best.slot == nil {
-					best = c
-				}
-			case slotBusy:
-				busy = true
-			case slotTaken: // by the key itself, since it was looked for
-				busy = busy || c.tag&^versionMask == stateLive|at.name
+	for n := range slots {
+		i := n / rowSize
+		c, kind := t.classify(at.slot(n), now)
+		c.index = n
+		switch kind {
+		case slotEmpty:
+			if free[i] == 0 || first[i].tag&stateMask != stateEmpty {
+				first[i] = c
 			}
+			free[i]++
+		case slotSpent:
+			if free[i] == 0 {
+				first[i] = c
+			}
+			free[i]++
+		case slotSlight:
+			if best.slot == nil && !at.untold(n) {
+				best = c
+			}
+		case slotBusy:
+			busy = true
+		case slotTaken: // by the key itself, since it was looked for
+			busy = busy || c.tag&^versionMask == stateLive|at.name
 		}
-		if i == 0 && free[0] >= 3 {
+		if n == rowSize-1 && free[0] >= 3 {
 			return first[0]
 		}
 	}
@@ -194,7 +232,8 @@ func (t *table) classify(s *slot, now int64) (candidate, slotKind) {
 
 // claim makes a candidate the place's live slot with a word in it. It fails if somebody else was faster
 // with the slot or the key; then all is to be tried anew.
-func (t *table) claim(at *place, c candidate, word uint64, patient bool) (tag uint64, ok bool) {
+// charge is what a shared bucket begins with as used, and not told to anybody.
+func (t *table) claim(at *place, c candidate, word, charge uint64, patient bool) (tag uint64, ok bool) {
 	s := c.slot
 	if !s.own(c.tag, c.word) {
 		return 0, false
@@ -208,6 +247,9 @@ func (t *table) claim(at *place, c candidate, word uint64, patient bool) (tag ui
 		s.tag.CompareAndSwap(pending, pending&^stateMask)
 		s.word.Store(0)
 		return 0, false
+	}
+	if at.wide[0] != nil {
+		at.wideSlot(c.index).begin(Key(at.hash), charge)
 	}
 	s.word.Store(word)
 	live := pending&^stateMask | stateLive
@@ -236,23 +278,21 @@ func (s *slot) own(tag, word uint64) bool {
 // owns it may have mistaken it for another, and give it back.
 func (at *place) alone(mine *slot, patient bool) bool {
 	before := true
-	for _, r := range at.rows {
-		for i := range r {
-			s := &r[i]
-			if s == mine {
-				before = false
-				continue
+	for i := range slots {
+		s := at.slot(i)
+		if s == mine {
+			before = false
+			continue
+		}
+		for tag := s.tag.Load(); tag&nameMask == at.name; tag = s.tag.Load() {
+			if tag&stateMask == stateEmpty {
+				break
 			}
-			for tag := s.tag.Load(); tag&nameMask == at.name; tag = s.tag.Load() {
-				if tag&stateMask == stateEmpty {
-					break
-				}
-				if tag&stateMask == stateLive || before && patient {
-					return false
-				}
-				if s.tag.CompareAndSwap(tag, tag&^stateMask) {
-					break
-				}
+			if tag&stateMask == stateLive || before && patient {
+				return false
+			}
+			if s.tag.CompareAndSwap(tag, tag&^stateMask) {
+				break
 			}
 		}
 	}

@@ -38,7 +38,7 @@ func TestClaimOfSlotThatChangedHands(t *testing.T) {
 	}
 	seen.word = seen.slot.word.Load()
 	word, tag := seen.word, seen.slot.tag.Load()
-	if _, ok := l.table.claim(&mine, seen, 12345, true); ok || seen.slot.word.Load() != word || seen.slot.tag.Load() != tag {
+	if _, ok := l.table.claim(&mine, seen, 12345, 0, true); ok || seen.slot.word.Load() != word || seen.slot.tag.Load() != tag {
 		t.Errorf("a slot was claimed from somebody who was not looked at")
 	}
 }
@@ -55,7 +55,7 @@ func TestClaimBesideBucketInHand(t *testing.T) {
 		if c.slot == nil || c.slot == s {
 			t.Fatal("there is no other slot to claim")
 		}
-		if _, ok := l.table.claim(&mine, c, 12345, patient); ok {
+		if _, ok := l.table.claim(&mine, c, 12345, 0, patient); ok {
 			t.Errorf("patient %t: the key has two buckets", patient)
 		}
 		s.word.Store(word)
@@ -102,7 +102,7 @@ func TestImpatientClaims(t *testing.T) {
 					continue
 				}
 				word := uint64(round)*uint64(time.Hour) + uint64(second)
-				if _, ok := l.table.claim(&at, c, word, false); ok {
+				if _, ok := l.table.claim(&at, c, word, 0, false); ok {
 					winners.Add(1)
 				}
 			}

@@ -31,7 +31,7 @@ func (v *Verdict) RetryAfter() time.Duration {
 	if !v.Refused {
 		return 0
 	}
-	return time.Duration(v.policy.wait(v.value, v.now, v.cost))
+	return time.Duration(max(v.policy.wait(v.value, v.now, v.cost), v.held))
 }
 
 // Turn is how long an admitted request has to wait in a leaky bucket's queue. It is zero for the other

@@ -1,0 +1,56 @@
+package limiter
+
+import (
+	"encoding/binary"
+
+	"github.com/dchest/siphash"
+)
+
+// ownName stands for the name of a tier where a rate comes from credentials. No tier has such a name.
+const ownName = "\x00"
+
+// policy makes the policy of a rule for one of its rates: that of a tier, or of no tier, or of credentials.
+func (l *Limiter) policy(s *Spec, rate Rate, tier string) *policy {
+	p := newPolicy(s, rate, l.unix)
+	if s.Shared {
+		p.own = tier == ownName
+		p.rule = l.content(s, rate, tier)
+	}
+	return p
+}
+
+// content names a rule by what it says, so that nodes whose rules say different things under one name do not
+// mix them up. Of credentials' rates, the deltas themselves say which.
+func (l *Limiter) content(s *Spec, rate Rate, tier string) uint64 {
+	if tier == ownName {
+		rate = Rate{}
+	}
+	var b []byte
+	for _, text := range []string{s.Name, s.Parts, tier} {
+		b = binary.AppendUvarint(b, uint64(len(text)))
+		b = append(b, text...)
+	}
+	for _, n := range []int64{int64(s.Algorithm), s.Burst, max(s.Cost, 1), int64(s.MaxWait), rate.N, int64(rate.Per)} {
+		b = binary.AppendVarint(b, n)
+	}
+	return siphash.Hash(l.secret[0], l.secret[1], b)
+}
+
+// name makes the rules known to deltas, and no others.
+func (g *ledger) name(rules []*Rule) {
+	names := map[uint64]shared{}
+	for _, r := range rules {
+		if !r.spec.Shared {
+			continue
+		}
+		l := r.own.limiter
+		names[r.base.policy.Load().rule] = shared{plan: r.base}
+		for _, t := range r.tiers {
+			names[t.plan.policy.Load().rule] = shared{plan: t.plan}
+		}
+		names[l.content(&r.spec, Rate{}, ownName)] = shared{own: r.own, rule: r}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.names = names
+}

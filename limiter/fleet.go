@@ -1,0 +1,166 @@
+package limiter
+
+import "time"
+
+// MemberState is how a peer is.
+type MemberState uint8
+
+// The states. A peer that is gone has left, or has been dead for so long that nobody waits for it.
+const (
+	Alive MemberState = iota
+	Silent
+	Gone
+)
+
+// Member is a peer: a node that shares rules with this one.
+type Member struct {
+	Peer  int // its number, by which Merge knows it: small, and nobody else's until it is gone
+	State MemberState
+}
+
+// hold is how long the use of a silent peer is taken to go on as it was. After that, a node keeps to the part of
+// the limit that the nodes it can see have in the fleet.
+const hold = int64(5 * time.Second)
+
+// peer is what the ledger knows of one.
+type peer struct {
+	state MemberState
+	since int64 // when that began
+	known bool
+}
+
+// Fleet says who the peers are: all that are known, without this node. Who is not listed is gone. It is to be called
+// at every change.
+func (l *Limiter) Fleet(now time.Duration, members []Member) {
+	g := l.ledger
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	at := clamp(now)
+	listed := make([]bool, len(g.peers))
+	extra := 0
+	for _, m := range members {
+		switch {
+		case m.State == Gone:
+		case m.Peer < 0 || m.Peer >= len(g.peers) || listed[m.Peer]:
+			extra++ // it counts, but nothing is remembered of it
+		default:
+			listed[m.Peer] = true
+			if p := &g.peers[m.Peer]; !p.known || p.state != m.State {
+				*p = peer{m.State, at, true}
+			}
+		}
+	}
+	for i := range g.peers {
+		if !listed[i] {
+			g.peers[i] = peer{state: Gone}
+		}
+	}
+	g.extra = extra
+	l.takeStance(at)
+	if b := l.book.Load(); b != nil {
+		l.reckon(b, at)
+	}
+}
+
+// takeStance tells requests what the fleet is like.
+func (l *Limiter) takeStance(now int64) {
+	g := l.ledger
+	f := &stance{members: int64(1 + g.extra), interval: g.interval, silent: 0}
+	for i := range g.peers {
+		p := &g.peers[i]
+		if !p.known {
+			continue
+		}
+		f.members++
+		if p.state == Silent {
+			f.silent++
+			if now-p.since > hold {
+				f.lost++
+			}
+		}
+	}
+	if was := l.stance.Load(); was != nil && was.members == f.members && was.silent == f.silent && was.lost == f.lost {
+		return
+	}
+	f.prior = whole / f.members
+	f.toll, f.part = levy(f.members, int64(f.silent))
+	f.held, f.heldPart = levy(f.members, int64(f.lost))
+	l.stance.Store(f)
+}
+
+// levy is by how much a node charges more when so many members are out of sight, and the part of a window's limit
+// that it gives out.
+func levy(members, silent int64) (toll, part int64) {
+	seen := members - silent
+	return (whole*members + seen - 1) / seen, whole * seen / members
+}
+
+// tick does what is to be done at every interval: it lets silent peers use what they last used, and shares buckets
+// out anew.
+func (l *Limiter) tick(b *book, now int64) {
+	l.takeStance(now)
+	l.reckon(b, now)
+}
+
+func (l *Limiter) reckon(b *book, now int64) {
+	g := l.ledger
+	f := l.stance.Load()
+	for i := range b.records.all {
+		r := &b.records.all[i]
+		if r.last == 0 {
+			continue
+		}
+		uses := b.records.usesOf(i)
+		r.expire(uses, g.peers, now)
+		r.owing = false
+		if f.silent > f.lost {
+			r.owing = l.hold(b, r, uses, now, f)
+		}
+		if now-r.last > 2*fresh && !r.owing {
+			b.at(r.id).setShare(r.tag, 0, false)
+			r.last = 0
+			continue
+		}
+		l.share(b, r, now)
+	}
+}
+
+// hold charges a bucket for the peers that are silent, as fast as they used it when they were heard last.
+func (l *Limiter) hold(b *book, r *record, uses []peerUse, now int64, f *stance) (owing bool) {
+	for i := range uses {
+		u, p := &uses[i], &l.ledger.peers[i]
+		if !p.known || p.state != Silent || now-p.since > hold || u.heard == 0 {
+			continue
+		}
+		owing = true
+		from := max(u.heard, u.paid)
+		u.owed += u.rate * float32(now-from) / float32(time.Second)
+		u.paid = now
+		units := int64(u.owed)
+		if units == 0 {
+			continue
+		}
+		u.owed -= float32(units)
+		u.lent += float32(units)
+		l.lend(b, r, units, now)
+	}
+	return owing
+}
+
+// lend takes units from a bucket that a silent peer may have taken.
+func (l *Limiter) lend(b *book, r *record, units, now int64) {
+	w := b.at(r.id)
+	p := l.plans.get(r.tag)
+	for p != nil {
+		word := w.word.Load()
+		if word == owned || w.tag.Load() != r.tag {
+			return
+		}
+		value, policy := p.read(word, now)
+		f := stance{toll: whole, members: 1}
+		next, _, ok := policy.debit(value, now, now, policy.windowOf(value, now), min(units, policy.limit), &f)
+		if !ok || w.word.CompareAndSwap(word, policy.epoch<<valueBits|next) {
+			return
+		}
+	}
+}

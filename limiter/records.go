@@ -1,0 +1,164 @@
+package limiter
+
+import (
+	"math/bits"
+	"time"
+)
+
+const (
+	ways      = 4
+	fresh     = int64(time.Second)            // who has told nothing of a bucket for so long does not use it
+	demandFor = int64(200 * time.Millisecond) // over which demand is averaged
+	useFor    = int64(500 * time.Millisecond) // and the use of a peer
+	reserve   = whole / 4                     // of a bucket in use, kept for nodes that come to it
+)
+
+// record is what is known of who uses a shared bucket that is under pressure. There are as many as was provided
+// for: a bucket without one is shared out evenly.
+type record struct {
+	key  Key
+	rule uint64
+	tag  uint64 // of the bucket's slot, when it was last seen
+	id   uint32 // of that slot
+	last int64  // when a delta of it came or went; zero: the record is free
+
+	told, known uint32  // own demand: as it was sent last; as all live peers have heard
+	knownAt     int64   // when the last of them had
+	drained     int64   // when it was sent last
+	demand      float64 // averaged
+
+	active int    // peers that use the bucket
+	sum    uint64 // of their demand
+	owing  bool   // some of them are silent, and their use is held
+}
+
+// peerUse is what one peer does with one bucket.
+type peerUse struct {
+	heard  int64 // when a delta came last
+	demand uint32
+	rate   float32 // tokens a second, averaged
+	owed   float32 // of a silent peer: part of a token that its use has come to
+	lent   float32 // tokens that were charged for it while it was silent
+	paid   int64   // until when they were
+}
+
+type records struct {
+	all   []record
+	uses  []peerUse // peers of them for each record
+	peers int
+}
+
+func newRecords(n, peers int) records {
+	n = min(max(n, 256), 1<<14) / ways * ways
+	return records{make([]record, n), make([]peerUse, n*peers), peers}
+}
+
+func (r *records) usesOf(i int) []peerUse { return r.uses[i*r.peers : (i+1)*r.peers] }
+
+// find returns the record of a bucket, or -1.
+func (r *records) find(k Key, rule uint64) int {
+	first := r.set(k)
+	for i := first; i < first+ways; i++ {
+		if r.all[i].last != 0 && r.all[i].key == k && r.all[i].rule == rule {
+			return i
+		}
+	}
+	return -1
+}
+
+func (r *records) set(k Key) int {
+	n, _ := bits.Mul64(uint64(k)*0x9e3779b97f4a7c15, uint64(len(r.all)/ways))
+	return int(n) * ways
+}
+
+// get returns the record of a bucket, a new one if need be and if there is one to spare; else -1.
+func (r *records) get(k Key, rule uint64, now int64) int {
+	if i := r.find(k, rule); i >= 0 {
+		return i
+	}
+	first := r.set(k)
+	for i := first; i < first+ways; i++ {
+		if r.all[i].last == 0 {
+			r.all[i] = record{key: k, rule: rule, last: max(now, 1)}
+			clear(r.usesOf(i))
+			return i
+		}
+	}
+	return -1
+}
+
+// share is what a node may take of the slack before it is acknowledged, in 1/whole; zero: nobody is known to use the
+// bucket, and all have the same.
+//
+// Half of it is the same for all who use the bucket, and half goes by the demand that each has told. A node's own
+// is what its peers have heard, so that all reckon with the same figures, and shares that grow do so only
+// after the others have shrunk. A part is kept for nodes that use the bucket next: they are many at once when load
+// moves, and must not find that others have divided all of it.
+func (r *record) share(now, members int64) int64 {
+	own := min(r.told, r.known)
+	if own == 0 || now-r.knownAt > fresh {
+		if r.active == 0 {
+			return 0
+		}
+		return max(1, min(whole/members, reserve/max(1, members-int64(r.active))))
+	}
+	n := int64(r.active) + 1
+	all := int64(whole)
+	if n < members {
+		all -= reserve
+	}
+	even := all / 2 / n
+	return max(1, even+int64(float64(all/2)*(float64(own)/float64(uint64(own)+r.sum))))
+}
+
+// heardFrom takes note of a peer's delta.
+func (r *record) heardFrom(u *peerUse, now, interval int64, d *Delta) {
+	if u.heard == 0 || now-u.heard > fresh {
+		if u.heard == 0 {
+			r.active++
+		}
+		*u = peerUse{heard: now - interval, lent: u.lent}
+	}
+	dt := max(now-u.heard, int64(time.Millisecond))
+	u.rate += (float32(float64(d.Units)*float64(time.Second)/float64(dt)) - u.rate) * float32(dt) / float32(dt+useFor)
+	u.heard = max(now, 1)
+	if d.Demand != 0 && d.Demand != u.demand {
+		r.sum += uint64(d.Demand) - uint64(u.demand)
+		u.demand = d.Demand
+	}
+	r.last = u.heard
+}
+
+// expire forgets peers that have not told of the bucket for long. Those who are silent altogether do not share it
+// out with us; what they used is kept while it is held.
+func (r *record) expire(uses []peerUse, peers []peer, now int64) {
+	r.active, r.sum = 0, 0
+	for i := range uses {
+		u := &uses[i]
+		switch {
+		case u.heard == 0:
+		case peers[i].state == Silent && now-peers[i].since <= hold:
+		case now-u.heard > fresh || peers[i].state != Alive:
+			*u = peerUse{}
+		default:
+			r.active++
+			r.sum += uint64(u.demand)
+			if now-peers[i].since > fresh {
+				u.lent = 0
+			}
+		}
+	}
+}
+
+// asked takes note of what clients asked of this node since the last time, and says their demand in tokens a
+// second.
+func (r *record) asked(tokens, now, interval int64) uint32 {
+	dt := now - r.drained
+	if r.drained == 0 || dt > fresh {
+		dt, r.demand = interval, 0
+	}
+	dt = max(dt, int64(time.Millisecond))
+	r.demand += (float64(tokens)*float64(time.Second)/float64(dt) - r.demand) * float64(dt) / float64(dt+demandFor)
+	r.drained = now
+	return uint32(min(max(r.demand+0.5, 1), 1<<32-1))
+}

@@ -1,0 +1,245 @@
+package limiter
+
+// stance is what the fleet is like at the moment, as far as requests need to know. It is immutable.
+type stance struct {
+	members  int64 // nodes that are known, with this one
+	prior    int64 // share of a bucket of which nothing is known, in 1/whole
+	interval int64 // nanoseconds from one delta of a bucket to the next
+
+	// Part of the fleet is silent: it may be at work where we cannot see it. Then a node goes without the part of
+	// the limit that they may be using, by charging more for each token: by held, for buckets in which
+	// their use is held as it was last seen, by toll for all others. Of windows, only a part is given out.
+	toll, held     int64 // in 1/whole, at least whole
+	part, heldPart int64 // in 1/whole, at most whole
+	silent, lost   int   // peers that are; of them, those whose use is not held any more
+}
+
+// alone says that nobody else is known: nothing needs to be told.
+func (f *stance) alone() bool { return f.members == 1 }
+
+// outcome is what becomes of a request to a shared bucket.
+type outcome uint8
+
+const (
+	admitted outcome = iota
+	empty            // the bucket does not hold as much
+	withheld         // it does, by what we know, but peers may have taken it
+)
+
+// spend is take for a shared bucket: from its value, from what the peers do not know of it, and the share. press
+// says that peers should be told soon; anew that the window is another one than that of use.
+func (p *policy) spend(value uint64, now int64, f *stance, use, meta uint64) (next uint64, o outcome, press, anew bool) {
+	toll, part := f.toll, f.part
+	if meta&heldFlag != 0 {
+		toll, part = f.held, f.heldPart
+	}
+	var slack, need, unit int64
+	switch p.algorithm {
+	case TokenBucket, LeakyBucket:
+		clock := p.scale.at(now)
+		full := max(int64(value), clock)
+		unit = p.scale.token
+		need = p.cost * unit
+		slack = clock + p.size - full
+		if p.algorithm == LeakyBucket {
+			slack += need // the last of the line is behind it
+		}
+		charge := need
+		if toll != whole {
+			charge = tolled(need, toll)
+			if p.algorithm == TokenBucket {
+				need = min(charge, p.size)
+			}
+		}
+		next = uint64(full + charge)
+	case FixedWindow:
+		number, used, _ := p.fixed(value, now)
+		anew = number != value>>p.count
+		slack, need, unit = p.partOf(part)-used, p.cost, 1
+		next = number<<p.count | uint64(used+p.cost)
+	default:
+		w := p.sliding(value, now)
+		slack, need, unit = p.partOf(part)-w.current-int64(w.carried(p.window)), p.cost, 1
+		w.current += p.cost
+		next = p.slidingValue(&w)
+	}
+	if need > slack {
+		return 0, empty, false, anew
+	}
+	if f.alone() {
+		return next, admitted, false, anew
+	}
+	own := int64(0)
+	if !anew {
+		own = ownOf(use)
+	}
+	ok, press := p.admits(own, slack, unit, shareOr(meta, f.prior), f.members)
+	if !ok {
+		return 0, withheld, true, anew
+	}
+	return next, admitted, press, anew
+}
+
+func shareOr(meta uint64, prior int64) int64 {
+	if share := shareOf(meta); share != 0 {
+		return share
+	}
+	return prior
+}
+
+// admits is the rule of the escrow. slack is what the bucket holds by what this node knows (V), own is what it
+// took itself and not all peers know of (U): so all peers see a slack of at least S = V + U, less what they took
+// themselves. A node takes no more of S than its share before it has been acknowledged: U + cost <= share*S. As the
+// shares add up to one at most, so do all U to S, and nothing is taken twice.
+//
+// A share of a small limit may be less than one request for ever. There, each node may have one that is not
+// acknowledged, and as many are admitted too many as there are peers, at most.
+//
+// press says that the node has used an eighth of its share, at least.
+func (p *policy) admits(own, slack, unit, share, members int64) (ok, press bool) {
+	counted := min(max(own, -p.limit), p.limit) * unit
+	most := portion(share, slack+counted)
+	after := counted + p.cost*unit
+	press = after > most>>3
+	if after <= most && own < mostOwn {
+		return true, press
+	}
+	return own <= 0 && p.small(members), true
+}
+
+// small says whether a node's share may be less than a request for good.
+func (p *policy) small(members int64) bool { return p.limit < 2*members*p.cost }
+
+// portion is a share of some grains, rounded down.
+func portion(share, grains int64) int64 {
+	return grains>>16*share + grains&(whole-1)*share>>16
+}
+
+// tolled is a charge with the toll on it, rounded up.
+func tolled(charge, toll int64) int64 {
+	return int64(mulDivUp(uint64(charge), uint64(toll), whole, maxDebt))
+}
+
+// partOf is the part of a window's limit that may be given out. It is one at least.
+func (p *policy) partOf(part int64) int64 {
+	if part == whole {
+		return p.limit
+	}
+	return max(portion(part, p.limit), min(p.limit, p.cost))
+}
+
+// takeShared is take for shared rules.
+func (l *Limiter) takeShared(c *Charge, v *Verdict, now int64) {
+	v.begin(c, now)
+	b := l.book.Load()
+	live := stateLive | v.plan.id | uint64(c.Key)&printMask
+	n := b.first(c.Key)
+	r := &b.wide[n]
+	for i := range r {
+		if tag := r[i].tag.Load(); tag&^versionMask == live && v.drawShared(l, b, &r[i], uint32(n*rowSize+i), tag, now) {
+			return
+		}
+	}
+	l.search(c, v, now)
+}
+
+// lookShared says what takeShared would say, and takes nothing.
+func (l *Limiter) lookShared(c *Charge, v *Verdict, now int64) {
+	at := l.book.Load().place(v.plan, c.Key)
+	v.value, v.policy = 0, v.plan.policy.Load()
+	f, use, meta := l.stance.Load(), uint64(0), uint64(0)
+	if w, tag, _ := at.findWide(); w != nil {
+		use, meta = w.use.Load(), w.meta.Load()
+		if word := w.word.Load(); word != owned && w.tag.Load() == tag {
+			v.value, v.policy = v.plan.read(word, now)
+		}
+	}
+	v.cost = v.policy.cost
+	_, o, _, _ := v.policy.spend(v.value, now, f, use, meta)
+	if v.Refused = o != admitted; o == withheld {
+		v.held = f.interval
+	}
+}
+
+// drawShared is draw for shared buckets.
+func (v *Verdict) drawShared(l *Limiter, b *book, w *wide, id uint32, tag uint64, now int64) bool {
+	f := l.stance.Load()
+	for {
+		use, meta := w.use.Load(), w.meta.Load()
+		word := w.word.Load()
+		if word == owned || w.tag.Load() != tag {
+			return false
+		}
+		v.value, v.policy = v.plan.read(word, now)
+		v.cost = v.policy.cost
+		next, o, press, anew := v.policy.spend(v.value, now, f, use, meta)
+		if v.Refused = o != admitted; v.Refused {
+			v.refuseShared(l, b, w, id, o == withheld, f)
+			return true
+		}
+		if f.alone() {
+			if w.word.CompareAndSwap(word, v.policy.epoch<<valueBits|next) {
+				v.chargedShared(next, w, tag, use)
+				return true
+			}
+			continue
+		}
+		charged := chargeUse(use, v.cost, press, anew)
+		if !w.use.CompareAndSwap(use, charged) {
+			stepBack()
+			continue
+		}
+		if fresh := charged &^ use & listed; fresh != 0 {
+			b.list(id, fresh)
+		}
+		if w.word.CompareAndSwap(word, v.policy.epoch<<valueBits|next) {
+			v.chargedShared(next, w, tag, charged)
+			return true
+		}
+		w.returned(markOf(charged), v.cost)
+		stepBack()
+	}
+}
+
+// chargeUse is the use after a charge, in the lists that it then belongs to.
+func chargeUse(use uint64, cost int64, press, anew bool) uint64 {
+	lists := use & listed
+	if press {
+		lists |= listedHot
+	} else if lists == 0 {
+		lists = listedCold
+	}
+	if anew { // what was taken in another window is no business of this one
+		return packUse(lists, markOf(use)+1, cost, cost)
+	}
+	return packUse(lists, markOf(use), ownOf(use)+cost, unsentOf(use)+cost)
+}
+
+func (v *Verdict) chargedShared(next uint64, w *wide, tag, use uint64) {
+	v.charged(next, &w.slot, tag)
+	v.wide, v.mark = w, uint16(markOf(use))
+}
+
+// refuseShared counts a refusal, so that peers hear of the demand, and asks for a delta if that would help.
+func (v *Verdict) refuseShared(l *Limiter, b *book, w *wide, id uint32, held bool, f *stance) {
+	if f.alone() {
+		return
+	}
+	if w.refused() {
+		b.list(id, listedHot)
+	}
+	if held {
+		v.held = f.interval
+		l.ledger.press()
+	}
+}
+
+// askShared is ask for a shared bucket that is new, and what it begins with beside its value.
+func (v *Verdict) askShared(f *stance, now int64) (next, charge uint64, ok bool) {
+	v.cost = v.policy.cost
+	next, o, press, _ := v.policy.spend(v.value, now, f, 0, 0)
+	if v.Refused = o != admitted; v.Refused || f.alone() {
+		return next, 0, !v.Refused
+	}
+	return next, chargeUse(0, v.cost, press, false), true
+}

@@ -1,0 +1,106 @@
+package limiter
+
+import "time"
+
+// Snapshot tells the debts of shared buckets to a node that joins, a page at a time: as much as to can hold. cursor is
+// zero at first, then what the call before returned; zero is returned at the end. Units is here all that a bucket
+// lacks.
+func (l *Limiter) Snapshot(now time.Duration, cursor uint64, to []Delta) (debts []Delta, next uint64) {
+	b, at := l.book.Load(), clamp(now)
+	to = to[:0]
+	if b == nil || cap(to) < 2 {
+		return to, 0
+	}
+	for id := int(min(cursor, uint64(b.slots()))); id < b.slots(); id++ {
+		if cap(to)-len(to) < 2 {
+			return to, uint64(id)
+		}
+		to = l.debts(b.at(uint32(id)), at, to)
+	}
+	return to, 0
+}
+
+// debts adds what a bucket lacks.
+func (l *Limiter) debts(w *wide, now int64, to []Delta) []Delta {
+	tag := w.tag.Load()
+	meta, word := w.meta.Load(), w.word.Load()
+	p := l.plans.get(tag)
+	if tag&stateMask != stateLive || word == owned || w.tag.Load() != tag || p == nil || !p.shared {
+		return to
+	}
+	value, policy := p.read(word, now)
+	if policy.spent(value, now) {
+		return to
+	}
+	d := Delta{Key: keyOf(tag, meta), Rule: policy.rule}
+	if policy.own {
+		d.Own = policy.rate
+	}
+	if policy.window != 0 {
+		d.Window = policy.windowOf(value, now)
+	}
+	if policy.algorithm == SlidingWindow {
+		w := policy.sliding(value, now)
+		d.Window = policy.windowOf(policy.slidingValue(&w), now)
+		d.Units = uint32(w.current)
+		before := d
+		before.Window, before.Units = d.Window-1, uint32(w.previous)
+		return append(to, before, d)
+	}
+	tokens, parts := policy.debt(value, now)
+	d.Units = uint32(min((tokens+parts-1)/parts, uint64(1<<32-1)))
+	return append(to, d)
+}
+
+// Restore takes over what a peer told by Snapshot, age ago: a bucket lacks what it lacks there, or here if that is more.
+func (l *Limiter) Restore(now, age time.Duration, debts []Delta) {
+	g, b := l.ledger, l.book.Load()
+	if b == nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	m := merger{limiter: l, book: b, stance: l.stance.Load(), now: clamp(now), then: clamp(now - max(age, 0)), from: -1}
+	for i := range debts {
+		m.restore(&debts[i])
+	}
+}
+
+func (m *merger) restore(d *Delta) {
+	p := m.planOf(d)
+	if p == nil {
+		m.limiter.ledger.stats.Unknown++
+		return
+	}
+	at := m.book.place(p, d.Key)
+	w, tag, _ := at.findWide()
+	units := int64(d.Units)
+	if w != nil {
+		word := w.word.Load()
+		if word == owned || w.tag.Load() != tag {
+			return
+		}
+		value, policy := p.read(word, m.now)
+		units -= policy.lacks(value, m.now, d.Window)
+	}
+	switch {
+	case units <= 0:
+	case w != nil:
+		m.debit(p, w, tag, d.Window, units)
+	default:
+		m.open(p, &at, d, units)
+	}
+}
+
+// lacks is how many tokens a bucket lacks, or of a sliding window one of its counts.
+func (p *policy) lacks(value uint64, now int64, window uint32) int64 {
+	if p.algorithm != SlidingWindow {
+		tokens, parts := p.debt(value, now)
+		return int64(tokens / parts)
+	}
+	w := p.sliding(value, now)
+	if window == p.windowOf(p.slidingValue(&w), now) {
+		return w.current
+	}
+	return w.previous
+}
