@@ -7,7 +7,7 @@ type Delta struct {
 	// Units is how many tokens were taken since the last delta of this bucket. It may be zero, where only the
 	// demand is told.
 	Units  uint32
-	Demand uint32 // tokens a second that clients ask of the node here, admitted or not; 0: not told
+	Demand uint32 // tokens a minute that clients ask of the node here, admitted or not; 0: not told; 1: none any more
 	Window uint32 // of the two windows: the number of the window that the units belong to, by the wall clock
 	Own    Rate   // of buckets of credentials with a rate of their own: that rate
 

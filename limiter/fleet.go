@@ -121,6 +121,9 @@ func (l *Limiter) reckon(b *book, now int64) {
 			r.last = 0
 			continue
 		}
+		if r.idle(now, g.interval) {
+			b.hot.add(r.id) // to say so
+		}
 		l.share(b, r, now)
 	}
 }

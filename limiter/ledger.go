@@ -150,7 +150,8 @@ func (d *drainer) drain(id uint32, hot bool) {
 		d.book.cold.add(id)
 		units = 0
 	}
-	if spent || units == 0 && refused == 0 {
+	asked := units + refused*policy.cost
+	if spent || asked == 0 && !d.leaves(keyOf(tag, meta), policy.rule) {
 		return
 	}
 	delta := Delta{Key: keyOf(tag, meta), Rule: policy.rule, Units: uint32(units), slot: id, mark: mark}
@@ -160,8 +161,28 @@ func (d *drainer) drain(id uint32, hot bool) {
 	if policy.own {
 		delta.Own = policy.rate
 	}
-	d.demand(&delta, tag, units+refused*policy.cost, hot)
+	if asked == 0 {
+		delta.Demand = noDemand
+	} else {
+		d.demand(&delta, tag, asked, hot)
+	}
 	d.to = append(d.to, delta)
+}
+
+// leaves says whether peers think that this node uses a bucket, which it has not for some intervals. They think it no
+// more then, and neither do we.
+func (d *drainer) leaves(k Key, rule uint64) bool {
+	i := d.book.records.find(k, rule)
+	if i < 0 {
+		return false
+	}
+	r := &d.book.records.all[i]
+	if !r.idle(d.now, d.limiter.ledger.interval) {
+		return false
+	}
+	r.told = noDemand
+	d.limiter.share(d.book, r, d.now)
+	return true
 }
 
 // demand adds to a delta how much clients ask for.

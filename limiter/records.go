@@ -10,6 +10,7 @@ const (
 	fresh     = int64(time.Second)            // who has told nothing of a bucket for so long does not use it
 	demandFor = int64(200 * time.Millisecond) // over which demand is averaged
 	useFor    = int64(500 * time.Millisecond) // and the use of a peer
+	noDemand  = 1                             // what a node tells that does not use a bucket any more
 	reserve   = whole / 4                     // of a bucket in use, kept for nodes that come to it
 )
 
@@ -96,7 +97,7 @@ func (r *records) get(k Key, rule uint64, now int64) int {
 // moves, and must not find that others have divided all of it.
 func (r *record) share(now, members int64) int64 {
 	own := min(r.told, r.known)
-	if own == 0 || now-r.knownAt > fresh {
+	if own <= noDemand || now-r.knownAt > fresh {
 		if r.active == 0 {
 			return 0
 		}
@@ -113,6 +114,14 @@ func (r *record) share(now, members int64) int64 {
 
 // heardFrom takes note of a peer's delta.
 func (r *record) heardFrom(u *peerUse, now, interval int64, d *Delta) {
+	if d.Demand == noDemand {
+		if u.heard != 0 {
+			r.active--
+			r.sum -= uint64(u.demand)
+			*u = peerUse{lent: u.lent}
+		}
+		return
+	}
 	if u.heard == 0 || now-u.heard > fresh {
 		if u.heard == 0 {
 			r.active++
@@ -150,15 +159,19 @@ func (r *record) expire(uses []peerUse, peers []peer, now int64) {
 	}
 }
 
-// asked takes note of what clients asked of this node since the last time, and says their demand in tokens a
-// second.
+// asked takes note of what clients asked of this node since the last time, and says their demand.
 func (r *record) asked(tokens, now, interval int64) uint32 {
-	dt := now - r.drained
+	dt := max(now-r.drained, int64(time.Millisecond))
 	if r.drained == 0 || dt > fresh {
-		dt, r.demand = interval, 0
+		r.demand, r.drained = float64(tokens)*float64(time.Minute)/float64(interval), now
+	} else {
+		r.demand += (float64(tokens)*float64(time.Minute)/float64(dt) - r.demand) * float64(dt) / float64(dt+demandFor)
 	}
-	dt = max(dt, int64(time.Millisecond))
-	r.demand += (float64(tokens)*float64(time.Second)/float64(dt) - r.demand) * float64(dt) / float64(dt+demandFor)
 	r.drained = now
-	return uint32(min(max(r.demand+0.5, 1), 1<<32-1))
+	return uint32(min(max(r.demand+0.5, noDemand+1), 1<<32-1))
+}
+
+// idle says whether nothing was asked of this node for some intervals, though peers were told of a demand.
+func (r *record) idle(now, interval int64) bool {
+	return r.told > noDemand && now-r.drained > 4*interval
 }

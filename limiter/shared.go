@@ -1,5 +1,7 @@
 package limiter
 
+import "time"
+
 // stance is what the fleet is like at the moment, as far as requests need to know. It is immutable.
 type stance struct {
 	members  int64 // nodes that are known, with this one
@@ -26,23 +28,32 @@ const (
 	withheld         // it does, by what we know, but peers may have taken it
 )
 
-// spend is take for a shared bucket: from its value, from what the peers do not know of it, and the share. press
-// says that peers should be told soon; anew that the window is another one than that of use.
-func (p *policy) spend(value uint64, now int64, f *stance, use, meta uint64) (next uint64, o outcome, press, anew bool) {
+// pressure is how much of its share a node has used of a bucket.
+type pressure uint8
+
+const (
+	slack pressure = iota
+	some           // an eighth
+	tight          // half
+)
+
+// spend is take for a shared bucket: from its value, from what the peers do not know of it, and the share. anew
+// says that the window is another one than that of use.
+func (p *policy) spend(value uint64, now int64, f *stance, use, meta uint64) (next uint64, o outcome, by pressure, anew bool) {
 	toll, part := f.toll, f.part
 	if meta&heldFlag != 0 {
 		toll, part = f.held, f.heldPart
 	}
-	var slack, need, unit int64
+	var room, need, unit int64
 	switch p.algorithm {
 	case TokenBucket, LeakyBucket:
 		clock := p.scale.at(now)
 		full := max(int64(value), clock)
 		unit = p.scale.token
 		need = p.cost * unit
-		slack = clock + p.size - full
+		room = clock + p.size - full
 		if p.algorithm == LeakyBucket {
-			slack += need // the last of the line is behind it
+			room += need // the last of the line is behind it
 		}
 		charge := need
 		if toll != whole {
@@ -55,29 +66,29 @@ func (p *policy) spend(value uint64, now int64, f *stance, use, meta uint64) (ne
 	case FixedWindow:
 		number, used, _ := p.fixed(value, now)
 		anew = number != value>>p.count
-		slack, need, unit = p.partOf(part)-used, p.cost, 1
+		room, need, unit = p.partOf(part)-used, p.cost, 1
 		next = number<<p.count | uint64(used+p.cost)
 	default:
 		w := p.sliding(value, now)
-		slack, need, unit = p.partOf(part)-w.current-int64(w.carried(p.window)), p.cost, 1
+		room, need, unit = p.partOf(part)-w.current-int64(w.carried(p.window)), p.cost, 1
 		w.current += p.cost
 		next = p.slidingValue(&w)
 	}
-	if need > slack {
-		return 0, empty, false, anew
+	if need > room {
+		return 0, empty, slack, anew
 	}
 	if f.alone() {
-		return next, admitted, false, anew
+		return next, admitted, slack, anew
 	}
 	own := int64(0)
 	if !anew {
 		own = ownOf(use)
 	}
-	ok, press := p.admits(own, slack, unit, shareOr(meta, f.prior), f.members)
+	ok, by := p.admits(own, room, unit, shareOr(meta, f.prior), f.members)
 	if !ok {
-		return 0, withheld, true, anew
+		return 0, withheld, tight, anew
 	}
-	return next, admitted, press, anew
+	return next, admitted, by, anew
 }
 
 func shareOr(meta uint64, prior int64) int64 {
@@ -87,24 +98,27 @@ func shareOr(meta uint64, prior int64) int64 {
 	return prior
 }
 
-// admits is the rule of the escrow. slack is what the bucket holds by what this node knows (V), own is what it
+// admits is the rule of the escrow. room is what the bucket holds by what this node knows (V), own is what it
 // took itself and not all peers know of (U): so all peers see a slack of at least S = V + U, less what they took
 // themselves. A node takes no more of S than its share before it has been acknowledged: U + cost <= share*S. As the
 // shares add up to one at most, so do all U to S, and nothing is taken twice.
 //
 // A share of a small limit may be less than one request for ever. There, each node may have one that is not
 // acknowledged, and as many are admitted too many as there are peers, at most.
-//
-// press says that the node has used an eighth of its share, at least.
-func (p *policy) admits(own, slack, unit, share, members int64) (ok, press bool) {
+func (p *policy) admits(own, room, unit, share, members int64) (ok bool, by pressure) {
 	counted := min(max(own, -p.limit), p.limit) * unit
-	most := portion(share, slack+counted)
+	most := portion(share, room+counted)
 	after := counted + p.cost*unit
-	press = after > most>>3
-	if after <= most && own < mostOwn {
-		return true, press
+	switch {
+	case after > most>>1:
+		by = tight
+	case after > most>>3:
+		by = some
 	}
-	return own <= 0 && p.small(members), true
+	if after <= most && own < mostOwn {
+		return true, by
+	}
+	return own <= 0 && p.small(members), tight
 }
 
 // small says whether a node's share may be less than a request for good.
@@ -172,7 +186,7 @@ func (v *Verdict) drawShared(l *Limiter, b *book, w *wide, id uint32, tag uint64
 		}
 		v.value, v.policy = v.plan.read(word, now)
 		v.cost = v.policy.cost
-		next, o, press, anew := v.policy.spend(v.value, now, f, use, meta)
+		next, o, by, anew := v.policy.spend(v.value, now, f, use, meta)
 		if v.Refused = o != admitted; v.Refused {
 			v.refuseShared(l, b, w, id, o == withheld, f)
 			return true
@@ -184,13 +198,16 @@ func (v *Verdict) drawShared(l *Limiter, b *book, w *wide, id uint32, tag uint64
 			}
 			continue
 		}
-		charged := chargeUse(use, v.cost, press, anew)
+		charged := chargeUse(use, v.cost, by, anew)
 		if !w.use.CompareAndSwap(use, charged) {
 			stepBack()
 			continue
 		}
 		if fresh := charged &^ use & listed; fresh != 0 {
 			b.list(id, fresh)
+		}
+		if by == tight {
+			l.hurry(v, f)
 		}
 		if w.word.CompareAndSwap(word, v.policy.epoch<<valueBits|next) {
 			v.chargedShared(next, w, tag, charged)
@@ -202,9 +219,9 @@ func (v *Verdict) drawShared(l *Limiter, b *book, w *wide, id uint32, tag uint64
 }
 
 // chargeUse is the use after a charge, in the lists that it then belongs to.
-func chargeUse(use uint64, cost int64, press, anew bool) uint64 {
+func chargeUse(use uint64, cost int64, by pressure, anew bool) uint64 {
 	lists := use & listed
-	if press {
+	if by != slack {
 		lists |= listedHot
 	} else if lists == 0 {
 		lists = listedCold
@@ -230,16 +247,34 @@ func (v *Verdict) refuseShared(l *Limiter, b *book, w *wide, id uint32, held boo
 	}
 	if held {
 		v.held = f.interval
+		l.hurry(v, f)
+	}
+}
+
+// hurry asks for a delta before the interval is over, if that makes a difference.
+func (l *Limiter) hurry(v *Verdict, f *stance) {
+	if !l.ledger.pressed.Load() && v.policy.hasty(v.value, v.now, f.interval) {
 		l.ledger.press()
 	}
+}
+
+// hasty says whether a bucket holds so much that it is a pity to wait for the next interval: more than the rate
+// grants in two, or half of a bucket that holds no more than that. While a bucket is nearly empty, who gets
+// the next token is decided once an interval, by shares, and not by who is quickest.
+func (p *policy) hasty(value uint64, now, interval int64) bool {
+	room, unit := p.room(value, now)
+	if p.window != 0 {
+		return room >= min(p.limit/2, int64(mulDivUp(uint64(p.limit), uint64(2*interval), uint64(p.window), uint64(p.limit))))
+	}
+	return room >= min(p.size/2, p.scale.span(time.Duration(2*interval), p.size)) && room >= unit
 }
 
 // askShared is ask for a shared bucket that is new, and what it begins with beside its value.
 func (v *Verdict) askShared(f *stance, now int64) (next, charge uint64, ok bool) {
 	v.cost = v.policy.cost
-	next, o, press, _ := v.policy.spend(v.value, now, f, 0, 0)
+	next, o, by, _ := v.policy.spend(v.value, now, f, 0, 0)
 	if v.Refused = o != admitted; v.Refused || f.alone() {
 		return next, 0, !v.Refused
 	}
-	return next, chargeUse(0, v.cost, press, false), true
+	return next, chargeUse(0, v.cost, by, false), true
 }
