@@ -2,6 +2,8 @@ package limiter
 
 import (
 	"encoding/binary"
+	"maps"
+	"time"
 
 	"github.com/dchest/siphash"
 )
@@ -36,21 +38,35 @@ func (l *Limiter) content(s *Spec, rate Rate, tier string) uint64 {
 	return siphash.Hash(l.secret[0], l.secret[1], b)
 }
 
-// name makes the rules known to deltas, and no others.
-func (g *ledger) name(rules []*Rule) {
-	names := map[uint64]shared{}
+// late is how long after a reload deltas of the rules before it are still taken for those of the rules that
+// replaced them: peers reload at other moments.
+const late = int64(5 * time.Second)
+
+// name makes the rules known to deltas.
+func (g *ledger) name(rules []*Rule, now int64) {
+	names, plans := map[uint64]shared{}, map[*plan]bool{}
 	for _, r := range rules {
 		if !r.spec.Shared {
 			continue
 		}
-		l := r.own.limiter
-		names[r.base.policy.Load().rule] = shared{plan: r.base}
-		for _, t := range r.tiers {
+		for _, t := range append([]tier{{plan: r.base}}, r.tiers...) {
 			names[t.plan.policy.Load().rule] = shared{plan: t.plan}
+			plans[t.plan] = true
 		}
-		names[l.content(&r.spec, Rate{}, ownName)] = shared{own: r.own, rule: r}
+		names[r.own.limiter.content(&r.spec, Rate{}, ownName)] = shared{own: r.own, rule: r}
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	maps.DeleteFunc(g.names, func(_ uint64, s shared) bool { return s.plan != nil && !plans[s.plan] })
+	g.former, g.reload = g.names, now
 	g.names = names
+}
+
+// find says which rule a delta is about.
+func (g *ledger) find(rule uint64, now int64) (shared, bool) {
+	s, found := g.names[rule]
+	if !found && now-g.reload < late {
+		s, found = g.former[rule]
+	}
+	return s, found
 }

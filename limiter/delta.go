@@ -12,6 +12,7 @@ type Delta struct {
 	Own    Rate   // of buckets of credentials with a rate of their own: that rate
 
 	// Where the one who drained it finds the bucket when it is acknowledged. They do not travel.
-	slot uint32
-	mark uint16
+	slot  uint32
+	mark  uint16
+	round uint16
 }

@@ -121,7 +121,7 @@ func (l *Limiter) reckon(b *book, now int64) {
 			r.last = 0
 			continue
 		}
-		if r.idle(now, g.interval) {
+		if r.idle(now) {
 			b.hot.add(r.id) // to say so
 		}
 		l.share(b, r, now)
@@ -160,8 +160,7 @@ func (l *Limiter) lend(b *book, r *record, units, now int64) {
 			return
 		}
 		value, policy := p.read(word, now)
-		f := stance{toll: whole, members: 1}
-		next, _, ok := policy.debit(value, now, now, policy.windowOf(value, now), min(units, policy.limit), &f)
+		next, _, ok := policy.debit(value, now, now, policy.windowOf(value, now), min(units, policy.limit), whole, 1)
 		if !ok || w.word.CompareAndSwap(word, policy.epoch<<valueBits|next) {
 			return
 		}

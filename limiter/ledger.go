@@ -1,6 +1,7 @@
 package limiter
 
 import (
+	"math/bits"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,15 +12,21 @@ type ledger struct {
 	interval int64
 	pressing chan struct{} // see Pressing
 	pressed  atomic.Bool   // since the last Drain
+	lag      atomic.Int64  // nanoseconds from a delta to its acknowledgement, if that is late
 
 	mu     sync.Mutex
 	names  map[uint64]shared // by content hash
+	former map[uint64]shared // what rules were known by before the last reload
+	reload int64             // when that was
 	peers  []peer
 	extra  int   // members beyond those that peers has room for
 	ticked int64 // when Drain was last called after an interval
 	cold   int   // words of the summary of the cold list that are to be read yet
 	stats  LedgerStats
 }
+
+// coldEvery is the number of intervals in which all is told that can wait.
+const coldEvery = 4
 
 // shared is a rule that deltas name, for one of its rates or for those of credentials.
 type shared struct {
@@ -86,7 +93,7 @@ func (l *Limiter) Drain(now time.Duration, to []Delta) []Delta {
 	tick := at-g.ticked >= g.interval*3/4
 	if tick {
 		g.ticked = at
-		g.cold = (len(b.cold.summary) + 3) / 4 // all of it in four intervals
+		g.cold = (len(b.cold.summary) + coldEvery - 1) / coldEvery
 		l.tick(b, at)
 	}
 	d := drainer{limiter: l, book: b, now: at, to: to, urgent: !tick}
@@ -115,7 +122,7 @@ func (d *drainer) hot(id uint32) bool {
 		d.book.hot.add(id) // its demand can wait
 		return true
 	}
-	d.drain(id, true)
+	d.drain(id, true, 1)
 	return true
 }
 
@@ -123,12 +130,13 @@ func (d *drainer) cold(id uint32) bool {
 	if len(d.to) == cap(d.to) {
 		return false
 	}
-	d.drain(id, false)
+	d.drain(id, false, coldEvery)
 	return true
 }
 
-// drain takes what a bucket has to tell. If the bucket is full again, that is nothing.
-func (d *drainer) drain(id uint32, hot bool) {
+// drain takes what a bucket has to tell, in so many intervals. What has come in anew since need not be told, if it is
+// little.
+func (d *drainer) drain(id uint32, hot bool, intervals int64) {
 	w := d.book.at(id)
 	tag := w.tag.Load()
 	use, meta, word := w.use.Load(), w.meta.Load(), w.word.Load()
@@ -140,7 +148,8 @@ func (d *drainer) drain(id uint32, hot bool) {
 		return
 	}
 	value, policy := p.read(word, d.now)
-	spent := policy.spent(value, d.now)
+	key := keyOf(tag, meta)
+	spent := policy.spent(value, d.now) && (policy.window != 0 || unsentOf(use) <= d.forgiven(policy, key, intervals))
 	units, mark, ok := w.sent(use, spent)
 	if !ok {
 		return // it has changed hands
@@ -151,13 +160,10 @@ func (d *drainer) drain(id uint32, hot bool) {
 		units = 0
 	}
 	asked := units + refused*policy.cost
-	if spent || asked == 0 && !d.leaves(keyOf(tag, meta), policy.rule) {
+	if spent || asked == 0 && !d.leaves(key, policy.rule) {
 		return
 	}
-	delta := Delta{Key: keyOf(tag, meta), Rule: policy.rule, Units: uint32(units), slot: id, mark: mark}
-	if policy.window != 0 {
-		delta.Window = policy.windowOf(value, d.now)
-	}
+	delta := Delta{Key: key, Rule: policy.rule, Units: uint32(units), Window: policy.windowOf(value, d.now), slot: id, mark: mark}
 	if policy.own {
 		delta.Own = policy.rate
 	}
@@ -169,6 +175,18 @@ func (d *drainer) drain(id uint32, hot bool) {
 	d.to = append(d.to, delta)
 }
 
+// forgiven is how much a node may take of a bucket without telling, while it finds it full again: an eighth of its even
+// part of the rate. It would not do to forgive whatever has come in anew: the bucket of each of many nodes may be
+// full in between, by what each knows, while together they take more than the rate. A part of a token is one, as
+// often.
+func (d *drainer) forgiven(p *policy, k Key, intervals int64) int64 {
+	g := d.limiter.ledger
+	grains := p.scale.span(time.Duration(intervals*g.interval), p.size) / (8 * d.limiter.stance.Load().members)
+	chance := int64(uint64(k.Number(uint64(d.now))) >> 32)
+	hi, lo := bits.Mul64(uint64(chance), uint64(p.scale.token))
+	return (grains + int64(hi<<32|lo>>32)) / p.scale.token
+}
+
 // leaves says whether peers think that this node uses a bucket, which it has not for some intervals. They think it no
 // more then, and neither do we.
 func (d *drainer) leaves(k Key, rule uint64) bool {
@@ -177,10 +195,10 @@ func (d *drainer) leaves(k Key, rule uint64) bool {
 		return false
 	}
 	r := &d.book.records.all[i]
-	if !r.idle(d.now, d.limiter.ledger.interval) {
+	if !r.idle(d.now) {
 		return false
 	}
-	r.told = noDemand
+	r.tell(noDemand, d.now)
 	d.limiter.share(d.book, r, d.now)
 	return true
 }
@@ -199,8 +217,8 @@ func (d *drainer) demand(delta *Delta, tag uint64, tokens int64, hot bool) {
 	}
 	r := &records.all[i]
 	r.tag, r.id, r.last = tag, delta.slot, max(d.now, 1)
-	r.told = r.asked(tokens, d.now, d.limiter.ledger.interval)
-	delta.Demand = r.told
+	r.tell(r.asked(tokens, d.now, d.limiter.ledger.interval), d.now)
+	delta.Demand, delta.round = r.told, r.round
 	d.limiter.share(d.book, r, d.now)
 }
 
@@ -246,7 +264,11 @@ func (l *Limiter) Acknowledge(now time.Duration, deltas []Delta) {
 		}
 		if i := b.records.find(d.Key, d.Rule); i >= 0 {
 			r := &b.records.all[i]
-			r.known, r.knownAt = d.Demand, at
+			if d.round == r.round {
+				lag := g.lag.Load()
+				g.lag.Store(max(at-r.since, lag-lag/32))
+			}
+			r.acknowledged(d.round, at)
 			l.share(b, r, at)
 		}
 	}

@@ -37,7 +37,7 @@ func (m *merger) planOf(d *Delta) *plan {
 	if m.plan != nil && m.name == d.Rule && d.Own == (Rate{}) {
 		return m.plan
 	}
-	s, found := m.limiter.ledger.names[d.Rule]
+	s, found := m.limiter.ledger.find(d.Rule, m.now)
 	m.name, m.plan = d.Rule, s.plan
 	if found && s.own != nil {
 		m.plan = nil
@@ -58,29 +58,32 @@ func (m *merger) merge(d *Delta) {
 	units := int64(d.Units)
 	at := m.book.place(p, d.Key)
 	w, tag, id := at.findWide()
-	var r *record
-	if w != nil {
-		if i := m.book.records.get(d.Key, d.Rule, m.now); i >= 0 && m.from < m.book.records.peers {
-			r = &m.book.records.all[i]
-			u := &m.book.records.usesOf(i)[m.from]
-			r.tag, r.id = tag, id
-			r.heardFrom(u, m.now, m.limiter.ledger.interval, d)
-			units = m.settled(u, units)
-		}
-	}
-	if units > 0 {
-		if w == nil {
-			m.open(p, &at, d, units)
+	if w == nil {
+		if units == 0 || !m.open(p, &at, d, units) {
 			return
 		}
+		units = 0
+		if w, tag, id = at.findWide(); w == nil {
+			return
+		}
+	}
+	i := -1
+	if m.from < m.book.records.peers {
+		i = m.book.records.get(d.Key, d.Rule, m.now)
+	}
+	if i >= 0 {
+		r, u := &m.book.records.all[i], &m.book.records.usesOf(i)[m.from]
+		r.tag, r.id = tag, id
+		r.heardFrom(u, m.now, m.limiter.ledger.interval, d)
+		units = m.settled(u, units)
+	}
+	if units > 0 {
 		m.debit(p, w, tag, d.Window, units)
 	}
-	if r != nil {
-		m.limiter.share(m.book, r, m.now)
+	if i >= 0 {
+		m.limiter.share(m.book, &m.book.records.all[i], m.now)
 	}
-	if w != nil {
-		m.press(p, w, tag, id)
-	}
+	m.press(p, w, tag, id)
 }
 
 // settled is what is left to debit of a peer that was silent: some of it may have been, when nothing was heard.
@@ -103,7 +106,11 @@ func (m *merger) debit(p *plan, w *wide, tag uint64, window uint32, units int64)
 			return
 		}
 		value, policy := p.read(word, m.now)
-		next, excess, ok := policy.debit(value, m.now, m.then, window, min(units, policy.limit), m.stance)
+		toll := m.stance.toll
+		if w.meta.Load()&heldFlag != 0 {
+			toll = m.stance.held
+		}
+		next, excess, ok := policy.debit(value, m.now, m.then, window, min(units, policy.limit), toll, m.stance.members)
 		if !ok {
 			stats.Late++
 			return
@@ -116,23 +123,24 @@ func (m *merger) debit(p *plan, w *wide, tag uint64, window uint32, units int64)
 	}
 }
 
-// open debits a bucket that is not here yet: it begins with a debt, unless it is full even so.
-func (m *merger) open(p *plan, at *place, d *Delta, units int64) {
+// open debits a bucket that is not here yet: it begins with a debt, unless it would be full even if all nodes told as
+// much.
+func (m *merger) open(p *plan, at *place, d *Delta, units int64) (opened bool) {
 	stats := &m.limiter.ledger.stats
 	for range patience {
 		if w, tag, _ := at.findWide(); w != nil {
 			m.debit(p, w, tag, d.Window, units)
-			return
+			return true
 		}
 		policy := p.policy.Load()
-		next, _, ok := policy.debit(0, m.now, m.then, d.Window, min(units, policy.limit), m.stance)
+		next, _, ok := policy.debit(0, m.now, m.then, d.Window, min(units, policy.limit), m.stance.toll, m.stance.members)
 		if !ok {
 			stats.Late++
-			return
+			return false
 		}
-		if policy.spent(next, m.now) {
+		if many, _, _ := policy.debit(0, m.now, m.then, d.Window, min(units*m.stance.members, policy.limit), m.stance.toll, m.stance.members); policy.spent(many, m.now) {
 			stats.Unneeded++
-			return
+			return false
 		}
 		c := m.book.candidate(at, m.now)
 		if c.slot == nil && !c.busy {
@@ -144,10 +152,11 @@ func (m *merger) open(p *plan, at *place, d *Delta, units int64) {
 		}
 		if _, ok := m.book.claim(at, c, policy.epoch<<valueBits|next, 0, true); ok {
 			stats.Merged++
-			return
+			return true
 		}
 	}
 	stats.NoRoom++
+	return false
 }
 
 // press makes what this node has to tell of a bucket urgent, if a peer's use has made it so.
@@ -179,18 +188,18 @@ func (p *policy) room(value uint64, now int64) (slack, unit int64) {
 
 // debit is the value of a bucket from which a peer has taken units at then. It may be more than the bucket held:
 // excess is how many tokens that makes. It fails for windows that are not the bucket's.
-func (p *policy) debit(value uint64, now, then int64, window uint32, units int64, f *stance) (next uint64, excess int64, ok bool) {
+func (p *policy) debit(value uint64, now, then int64, window uint32, units, toll, members int64) (next uint64, excess int64, ok bool) {
 	switch p.algorithm {
 	case TokenBucket, LeakyBucket:
 		grains := units * p.scale.token
-		if f.toll != whole {
-			grains = tolled(grains, f.toll)
+		if toll != whole {
+			grains = tolled(grains, toll)
 		}
 		clock := p.scale.at(now)
 		full := max(int64(value), p.scale.at(then)) + grains
 		if over := full - clock - p.size; over > 0 {
 			excess = min((over+p.scale.token-1)/p.scale.token, units)
-			full = min(full, clock+p.mostDebt(f.members))
+			full = min(full, clock+p.mostDebt(members))
 		}
 		return uint64(full), excess, true
 	case FixedWindow:
@@ -233,8 +242,11 @@ func (p *policy) windowFor(window uint32, now, left int64) (number uint64, ok bo
 	return 0, false
 }
 
-// windowOf is the number of the window that a value is in, by the wall clock.
+// windowOf is the number of the window that a value is in, by the wall clock; zero for buckets.
 func (p *policy) windowOf(value uint64, now int64) uint32 {
+	if p.window == 0 {
+		return 0
+	}
 	current := p.number(now)
 	if ahead := (value>>p.shift() - current) & p.wrap; ahead <= p.ahead {
 		current += ahead

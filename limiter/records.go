@@ -23,10 +23,14 @@ type record struct {
 	id   uint32 // of that slot
 	last int64  // when a delta of it came or went; zero: the record is free
 
-	told, known uint32  // own demand: as it was sent last; as all live peers have heard
-	knownAt     int64   // when the last of them had
-	drained     int64   // when it was sent last
-	demand      float64 // averaged
+	demand  float64 // own, in tokens a minute, averaged
+	drained int64   // when it was sent last
+	told    uint32  // as it was sent last
+	// What peers may believe it to be is something that was sent in this round or the one before. A round ends when
+	// all have acknowledged something of it.
+	round         uint16
+	least, before uint32 // told in this round, and in the one before; before is zero until all have heard of us
+	since, sinceB int64  // when these began
 
 	active int    // peers that use the bucket
 	sum    uint64 // of their demand
@@ -91,13 +95,13 @@ func (r *records) get(k Key, rule uint64, now int64) int {
 // share is what a node may take of the slack before it is acknowledged, in 1/whole; zero: nobody is known to use the
 // bucket, and all have the same.
 //
-// Half of it is the same for all who use the bucket, and half goes by the demand that each has told. A node's own
-// is what its peers have heard, so that all reckon with the same figures, and shares that grow do so only
-// after the others have shrunk. A part is kept for nodes that use the bucket next: they are many at once when load
-// moves, and must not find that others have divided all of it.
+// Half of it is the same for all who use the bucket, and half goes by the demand that each has told. A node takes its
+// own for the least that any peer may believe it to be: so the shares of all add up to no more than one, though no
+// two know the same. A part is kept for nodes that use the bucket next: they are many at once when load moves, and
+// must not find that others have divided all of it.
 func (r *record) share(now, members int64) int64 {
-	own := min(r.told, r.known)
-	if own <= noDemand || now-r.knownAt > fresh {
+	own := min(r.least, r.before)
+	if own <= noDemand || now-r.sinceB > fresh {
 		if r.active == 0 {
 			return 0
 		}
@@ -110,6 +114,22 @@ func (r *record) share(now, members int64) int64 {
 	}
 	even := all / 2 / n
 	return max(1, even+int64(float64(all/2)*(float64(own)/float64(uint64(own)+r.sum))))
+}
+
+// tell takes note that a demand is sent.
+func (r *record) tell(demand uint32, now int64) {
+	if r.told == 0 {
+		r.least, r.since = demand, now
+	}
+	r.told, r.least = demand, min(r.least, demand)
+}
+
+// acknowledged takes note that all live peers have heard what was sent in a round.
+func (r *record) acknowledged(round uint16, now int64) {
+	if round == r.round {
+		r.before, r.sinceB = r.least, r.since
+		r.round, r.least, r.since = round+1, r.told, now
+	}
 }
 
 // heardFrom takes note of a peer's delta.
@@ -163,7 +183,7 @@ func (r *record) expire(uses []peerUse, peers []peer, now int64) {
 func (r *record) asked(tokens, now, interval int64) uint32 {
 	dt := max(now-r.drained, int64(time.Millisecond))
 	if r.drained == 0 || dt > fresh {
-		r.demand, r.drained = float64(tokens)*float64(time.Minute)/float64(interval), now
+		r.demand = float64(tokens) * float64(time.Minute) / float64(interval)
 	} else {
 		r.demand += (float64(tokens)*float64(time.Minute)/float64(dt) - r.demand) * float64(dt) / float64(dt+demandFor)
 	}
@@ -171,7 +191,5 @@ func (r *record) asked(tokens, now, interval int64) uint32 {
 	return uint32(min(max(r.demand+0.5, noDemand+1), 1<<32-1))
 }
 
-// idle says whether nothing was asked of this node for some intervals, though peers were told of a demand.
-func (r *record) idle(now, interval int64) bool {
-	return r.told > noDemand && now-r.drained > 4*interval
-}
+// idle says whether nothing was asked of this node for a while, though peers were told of a demand.
+func (r *record) idle(now int64) bool { return r.told > noDemand && now-r.drained > fresh/2 }

@@ -138,7 +138,7 @@ func (u *Update) Commit(now time.Duration) {
 		}
 	}
 	l.rules = next
-	l.ledger.name(u.rules)
+	l.ledger.name(u.rules, clamp(now))
 	unused := l.plans.retire(gone)
 	if changed || len(unused) > 0 {
 		l.sweep(clamp(now))

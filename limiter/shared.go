@@ -253,20 +253,24 @@ func (v *Verdict) refuseShared(l *Limiter, b *book, w *wide, id uint32, held boo
 
 // hurry asks for a delta before the interval is over, if that makes a difference.
 func (l *Limiter) hurry(v *Verdict, f *stance) {
-	if !l.ledger.pressed.Load() && v.policy.hasty(v.value, v.now, f.interval) {
+	if !l.ledger.pressed.Load() && v.policy.hasty(v.value, v.now, max(2*f.interval, l.ledger.lag.Load()), f.members) {
 		l.ledger.press()
 	}
 }
 
 // hasty says whether a bucket holds so much that it is a pity to wait for the next interval: more than the rate
-// grants in two, or half of a bucket that holds no more than that. While a bucket is nearly empty, who gets
-// the next token is decided once an interval, by shares, and not by who is quickest.
-func (p *policy) hasty(value uint64, now, interval int64) bool {
+// grants while acknowledgements are on their way, and more than a token or two for each node, or half of a bucket
+// that holds no more than that. While a bucket is nearly empty, who gets the next token is decided once an
+// interval, by shares, and not by who is quickest.
+func (p *policy) hasty(value uint64, now, lag, members int64) bool {
 	room, unit := p.room(value, now)
-	if p.window != 0 {
-		return room >= min(p.limit/2, int64(mulDivUp(uint64(p.limit), uint64(2*interval), uint64(p.window), uint64(p.limit))))
+	size := p.limit
+	if p.window == 0 {
+		size = p.size
+		return room >= unit && room >= min(size/2, max(p.scale.span(time.Duration(lag), size), 2*members*p.cost*unit))
 	}
-	return room >= min(p.size/2, p.scale.span(time.Duration(2*interval), p.size)) && room >= unit
+	granted := int64(mulDivUp(uint64(p.limit), uint64(lag), uint64(p.window), uint64(p.limit)))
+	return room >= min(size/2, max(granted, 2*members*p.cost))
 }
 
 // askShared is ask for a shared bucket that is new, and what it begins with beside its value.

@@ -12,6 +12,7 @@ import (
 // the other direction. Beside them, one central bucket gets the same requests. The same seed makes the same run.
 type simulation struct {
 	interval, delay time.Duration
+	step            time.Duration
 	rate, burst     int64
 	nodes           []*simNode
 	random          *rand.Rand
@@ -28,6 +29,7 @@ type simulation struct {
 	oracleOf  *Rule
 	level     float64 // tokens that the bucket lacks, if everything that was admitted came out of one
 	excess    float64 // most of what it was beyond the burst
+	excessAt  time.Duration
 	frames    int
 	urgent    int
 	deltas    int
@@ -51,6 +53,7 @@ type simNode struct {
 	heard         []time.Duration // by peer
 	silent        []bool
 	merged        [][]*simFrame // by peer: to be acknowledged with the next flush
+	lives         []int         // by peer: which of its lives frames come from
 	got           []int64       // by peer: the frames up to which all were merged
 	have          []map[int64]*simFrame
 	seq           int64
@@ -84,12 +87,10 @@ type simArrival struct {
 	at    time.Duration
 }
 
-const simStep = 500 * time.Microsecond
-
 func newSimulation(n int, rate, burst int64, interval, delay time.Duration, make func(s *simulation, node int) engine) *simulation {
 	s := &simulation{interval: interval, delay: delay, rate: rate, burst: burst, random: rand.New(rand.NewPCG(1, 2))}
 	s.silence = max(5*interval, 100*time.Millisecond)
-	s.settle = time.Second
+	s.settle, s.step = time.Second, 500*time.Microsecond
 	s.oracle = newTestLimiter(16)
 	u, err := s.oracle.Prepare([]Spec{{Name: "o", Rate: Rate{rate, second}, Burst: burst}})
 	if err != nil {
@@ -113,7 +114,7 @@ func (s *simulation) start(i int, e engine) {
 	n.out, n.seq, n.hurry = nil, 0, false
 	n.life++
 	n.heard, n.silent = make([]time.Duration, count), make([]bool, count)
-	n.merged, n.got, n.have = make([][]*simFrame, count), make([]int64, count), make([]map[int64]*simFrame, count)
+	n.merged, n.got, n.have, n.lives = make([][]*simFrame, count), make([]int64, count), make([]map[int64]*simFrame, count), make([]int, count)
 	for j := range count {
 		n.heard[j] = s.now
 	}
@@ -138,7 +139,7 @@ func (s *simulation) tell(n *simNode) {
 
 // run lets the simulation go on until a time.
 func (s *simulation) run(until time.Duration) {
-	for ; s.now < until; s.now += simStep {
+	for ; s.now < until; s.now += s.step {
 		s.deliver()
 		for _, n := range s.nodes {
 			if !n.down {
@@ -152,9 +153,9 @@ func (s *simulation) run(until time.Duration) {
 
 // requests lets clients ask a node.
 func (s *simulation) requests(n *simNode) {
-	count := poisson(s.random, s.load(s.now, n.index)*simStep.Seconds())
+	count := poisson(s.random, s.load(s.now, n.index)*s.step.Seconds())
 	for i := range count {
-		now := s.now + simStep*time.Duration(i)/time.Duration(count)
+		now := s.now + s.step*time.Duration(i)/time.Duration(count)
 		ok := n.engine.take(n.clock(now))
 		central := takeOne(s.oracle, s.oracleOf, 1, now)
 		n.asked++
@@ -175,8 +176,10 @@ func (s *simulation) requests(n *simNode) {
 			}
 		}
 	}
-	s.level = max(0, s.level-float64(s.rate)*simStep.Seconds()/float64(len(s.nodes)))
-	s.excess = max(s.excess, s.level-float64(s.burst))
+	s.level = max(0, s.level-float64(s.rate)*s.step.Seconds()/float64(len(s.nodes)))
+	if over := s.level - float64(s.burst); over > s.excess {
+		s.excess, s.excessAt = over, s.now
+	}
 }
 
 func poisson(r *rand.Rand, mean float64) int {
@@ -252,8 +255,10 @@ func (s *simulation) send(n *simNode, f *simFrame, to int) {
 	at := s.now + s.delay
 	for s.random.Float64() < s.loss || s.lossy != nil && s.lossy(at-s.delay) {
 		if s.noRepair {
-			f.waits[to] = false
-			return
+			g := *f
+			g.deltas = nil
+			f.waits[to], f = false, &g
+			break
 		}
 		at += s.interval + 2*s.delay // until the gap is seen, told, and filled
 	}
@@ -288,26 +293,33 @@ func (s *simulation) receive(n *simNode, f *simFrame) {
 		n.merged[from] = append(n.merged[from], f)
 		n.hurry = n.hurry || f.urgent
 	}
+	if n.lives[from] != f.life {
+		n.lives[from], n.got[from], n.have[from] = f.life, 0, map[int64]*simFrame{}
+	}
+	if n.silent[from] { // it has come back, and what was sent meanwhile has not
+		n.got[from] = max(n.got[from], f.seq)
+	}
+	if f.seq < n.got[from] { // it was given up
+		n.acknowledgedBy(f)
+	} else {
+		n.have[from][f.seq] = f
+	}
+	if _, found := n.have[from][n.got[from]]; !found && len(n.have[from]) > 500 {
+		n.got[from] = f.seq
+	}
 	// Acknowledgements count when nothing is missing that was sent before them.
-	if n.have[from] == nil || n.got[from] > f.seq {
-		n.have[from] = map[int64]*simFrame{}
-	}
-	n.have[from][f.seq] = f
-	if _, found := n.have[from][n.got[from]]; !found && (s.noRepair || len(n.have[from]) > 200) {
-		n.got[from] = f.seq // given up
-	}
-	for {
-		g := n.have[from][n.got[from]]
-		if g == nil {
-			break
-		}
+	for g := n.have[from][n.got[from]]; g != nil; g = n.have[from][n.got[from]] {
 		delete(n.have[from], g.seq)
 		n.got[from]++
-		for _, acked := range g.acks[n.index] {
-			acked.waits[from] = false
-		}
+		n.acknowledgedBy(g)
 	}
 	s.settleAcks(n)
+}
+
+func (n *simNode) acknowledgedBy(f *simFrame) {
+	for _, acked := range f.acks[n.index] {
+		acked.waits[f.from] = false
+	}
 }
 
 // settleAcks acknowledges what everybody has.

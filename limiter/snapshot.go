@@ -32,12 +32,9 @@ func (l *Limiter) debts(w *wide, now int64, to []Delta) []Delta {
 	if policy.spent(value, now) {
 		return to
 	}
-	d := Delta{Key: keyOf(tag, meta), Rule: policy.rule}
+	d := Delta{Key: keyOf(tag, meta), Rule: policy.rule, Window: policy.windowOf(value, now)}
 	if policy.own {
 		d.Own = policy.rate
-	}
-	if policy.window != 0 {
-		d.Window = policy.windowOf(value, now)
 	}
 	if policy.algorithm == SlidingWindow {
 		w := policy.sliding(value, now)
