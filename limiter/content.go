@@ -15,7 +15,7 @@ const ownName = "\x00"
 func (l *Limiter) policy(s *Spec, rate Rate, tier string) *policy {
 	p := newPolicy(s, rate, l.unix)
 	if s.Shared {
-		p.own = tier == ownName
+		p.own, p.patience = tier == ownName, l.ledger.interval
 		p.rule = l.content(s, rate, tier)
 	}
 	return p

@@ -75,8 +75,10 @@ type Charge struct {
 
 // Verdict is the answer to a charge.
 type Verdict struct {
-	Refused bool // the rule did not admit the request; if it is a shadow, nobody shall notice
-	taken   bool // and not given back since
+	Refused bool   // the rule did not admit the request; if it is a shadow, nobody shall notice
+	taken   bool   // and not given back since
+	held    bool   // refused only until peers have acknowledged what was taken
+	mark    uint16 // of a shared rule: what the use of the slot was marked with
 	plan    *plan
 	policy  *policy
 	slot    *slot // nil: an overflow bucket, or none yet
@@ -85,10 +87,7 @@ type Verdict struct {
 	now     int64
 	cost    int64
 	group   Key
-
-	wide *wide  // of a shared rule: the slot
-	mark uint16 // what its use was marked with
-	held int64  // refused only until peers have acknowledged: how long that takes
+	wide    *wide // of a shared rule: the slot
 }
 
 // Take asks every rule for a request at now, and takes from all of their buckets or, if one refuses, from

@@ -35,8 +35,10 @@ type policy struct {
 	cost      int64  // tokens that a request takes
 	rate      Rate
 
-	rule uint64 // of shared rules: what peers know the bucket's rule by
-	own  bool   // of shared rules: the rate is that of credentials
+	// Of shared rules.
+	rule     uint64 // what peers know the bucket's rule by
+	own      bool   // the rate is that of credentials
+	patience int64  // nanoseconds until peers have acknowledged what was taken, about
 
 	// The two buckets. Their value is the theoretical arrival time of GCRA (ITU-T I.371), by the rate's
 	// own clock: the reading at which the bucket is full again.

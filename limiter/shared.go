@@ -170,9 +170,7 @@ func (l *Limiter) lookShared(c *Charge, v *Verdict, now int64) {
 	}
 	v.cost = v.policy.cost
 	_, o, _, _ := v.policy.spend(v.value, now, f, use, meta)
-	if v.Refused = o != admitted; o == withheld {
-		v.held = f.interval
-	}
+	v.Refused, v.held = o != admitted, o == withheld
 }
 
 // drawShared is draw for shared buckets.
@@ -185,8 +183,20 @@ func (v *Verdict) drawShared(l *Limiter, b *book, w *wide, id uint32, tag uint64
 			return false
 		}
 		v.value, v.policy = v.plan.read(word, now)
-		v.cost = v.policy.cost
-		next, o, by, anew := v.policy.spend(v.value, now, f, use, meta)
+		p := v.policy
+		v.cost = p.cost
+		if p.algorithm == TokenBucket && f.toll == whole && f.members != 1 {
+			if next, charged, ok := p.spendPlain(v.value, p.scale.at(now), use, shareOr(meta, f.prior)); ok && w.use.CompareAndSwap(use, charged) {
+				if w.word.CompareAndSwap(word, p.epoch<<valueBits|next) {
+					v.chargedShared(next, w, tag, charged)
+					return true
+				}
+				w.returned(markOf(charged), v.cost)
+				stepBack()
+				continue
+			}
+		}
+		next, o, by, anew := p.spend(v.value, now, f, use, meta)
 		if v.Refused = o != admitted; v.Refused {
 			v.refuseShared(l, b, w, id, o == withheld, f)
 			return true
@@ -218,6 +228,19 @@ func (v *Verdict) drawShared(l *Limiter, b *book, w *wide, id uint32, tag uint64
 	}
 }
 
+// spendPlain is spend for what most requests find: a token bucket that has so much left, of the node's share too, that
+// nobody needs to hurry, and that is in a list already.
+func (p *policy) spendPlain(value uint64, clock int64, use uint64, share int64) (next, charged uint64, ok bool) {
+	unit := p.scale.token
+	full := max(int64(value), clock)
+	own := ownOf(use)
+	room := clock + p.size - full
+	after := own + p.cost
+	// 8*after*unit <= share*room is stricter than the escrow: S is room, and what is ours.
+	ok = use&listed != 0 && uint64(own) < uint64(p.limit) && own < mostOwn && after*unit <= room>>16*share>>3
+	return uint64(full + p.cost*unit), use + uint64(p.cost)<<unsentBits + uint64(p.cost), ok && unsentOf(use) >= 0
+}
+
 // chargeUse is the use after a charge, in the lists that it then belongs to.
 func chargeUse(use uint64, cost int64, by pressure, anew bool) uint64 {
 	lists := use & listed
@@ -245,8 +268,7 @@ func (v *Verdict) refuseShared(l *Limiter, b *book, w *wide, id uint32, held boo
 	if w.refused() {
 		b.list(id, listedHot)
 	}
-	if held {
-		v.held = f.interval
+	if v.held = held; held {
 		l.hurry(v, f)
 	}
 }

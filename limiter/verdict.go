@@ -31,7 +31,11 @@ func (v *Verdict) RetryAfter() time.Duration {
 	if !v.Refused {
 		return 0
 	}
-	return time.Duration(max(v.policy.wait(v.value, v.now, v.cost), v.held))
+	wait := v.policy.wait(v.value, v.now, v.cost)
+	if v.held {
+		wait = max(wait, v.policy.patience)
+	}
+	return time.Duration(wait)
 }
 
 // Turn is how long an admitted request has to wait in a leaky bucket's queue. It is zero for the other
