@@ -65,7 +65,7 @@ func (l *Limiter) Fleet(now time.Duration, members []Member) {
 // takeStance tells requests what the fleet is like.
 func (l *Limiter) takeStance(now int64) {
 	g := l.ledger
-	f := &stance{members: int64(1 + g.extra), interval: g.interval, silent: 0}
+	f := stance{members: int64(1 + g.extra), interval: g.interval}
 	for i := range g.peers {
 		p := &g.peers[i]
 		if !p.known {
@@ -85,7 +85,8 @@ func (l *Limiter) takeStance(now int64) {
 	f.prior = whole / f.members
 	f.toll, f.part = levy(f.members, int64(f.silent))
 	f.held, f.heldPart = levy(f.members, int64(f.lost))
-	l.stance.Store(f)
+	next := f // not f, which then would be allocated by every call
+	l.stance.Store(&next)
 }
 
 // levy is by how much a node charges more when so many members are out of sight, and the part of a window's limit
