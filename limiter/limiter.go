@@ -134,14 +134,26 @@ func (l *Limiter) look(c *Charge, v *Verdict, now int64) {
 		l.lookShared(c, v, now)
 		return
 	}
-	at := l.table.place(v.plan, c.Key)
 	v.value, v.policy = 0, v.plan.policy.Load()
-	if s, tag := at.find(); s != nil {
+	if s, tag := l.peek(v.plan, c.Key); s != nil {
 		if word := s.word.Load(); word != owned && s.tag.Load() == tag {
 			v.value, v.policy = v.plan.read(word, now)
 		}
 	}
 	v.ask()
+}
+
+// peek finds the live slot of a local bucket, or nil.
+func (l *Limiter) peek(p *plan, k Key) (*slot, uint64) {
+	live := stateLive | p.id | uint64(k)&printMask
+	r := l.table.first(k)
+	for i := range r {
+		if tag := r[i].tag.Load(); tag&^versionMask == live {
+			return &r[i], tag
+		}
+	}
+	at := l.table.place(p, k)
+	return at.find()
 }
 
 // ask says what follows if a request is charged to the bucket as it was read.

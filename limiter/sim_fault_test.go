@@ -11,7 +11,7 @@ func TestFleetLosesFrames(t *testing.T) {
 		for _, c := range []struct {
 			loss, rate float64
 		}{{0, -0.5}, {0.01, -0.5}, {0.1, -1}, {0.3, -2}} {
-			if !atLength() && (c.loss < 0.1) {
+			if !atLength() && (c.loss < 0.1 || c.loss < 0.3 && interval == quickly) {
 				continue
 			}
 			scene := scenario{"", 8, 1000, even(3000, 8), target{1, c.rate, 0, 0}}
@@ -88,7 +88,7 @@ func TestFleetKill(t *testing.T) {
 			restore bool
 		}{
 			{"back at once", 100 * time.Millisecond, true},
-			{"back after all have missed it", 1500 * time.Millisecond, true},
+			{"back after all have missed it", 700 * time.Millisecond, true},
 			{"back without its peers' debts", 100 * time.Millisecond, false},
 		} {
 			s := newSimulation(8, 1000, 1000, interval, near, oursOf(nil))
@@ -184,9 +184,13 @@ func TestFleetSmallLimits(t *testing.T) {
 				s := newSimulation(n, limit, limit, quickly, near, oursOf(nil))
 				s.step = 2 * time.Millisecond
 				s.load = even(times*float64(limit), n)
-				s.run(time.Duration(200/limit) * second)
+				tokens := int64(200)
+				if !atLength() {
+					tokens = 60
+				}
+				s.run(time.Duration(tokens/limit) * second)
 				r := s.result()
-				if s.excess > float64(n-1) || r.rate > 8 || r.rate < -5 {
+				if off := s.passed - s.byOracle; s.excess > float64(n-1) || max(off, -off) > max(8, s.byOracle/20) {
 					t.Errorf("%d nodes, %d a second, %v times that: %.1f tokens too many, %v", n, limit, times, s.excess, r)
 				}
 				t.Logf("%d nodes, %d a second, %v times that: %.1f tokens too many, %v", n, limit, times, s.excess, r)
@@ -209,8 +213,8 @@ func TestFleetReload(t *testing.T) {
 	} {
 		c.spec.Name = "r"
 		s := newSimulation(8, 1000, 1000, quickly, near, oursOf(nil))
-		s.load = even(30_000, 8)
-		s.run(2 * second)
+		s.load = even(15_000, 8)
+		s.run(1200 * time.Millisecond)
 		c.spec.Name = "o"
 		s.oracleOf = reload(t, s.oracle, s.now, c.spec)[0]
 		c.spec.Name, c.spec.Shared = "r", true
@@ -220,13 +224,13 @@ func TestFleetReload(t *testing.T) {
 			e.rule = reload(t, e.limiter, n.clock(s.now), c.spec)[0]
 			e.charges[0].Rule = e.rule
 		}
-		s.run(s.now + 2*second)
+		s.run(s.now + time.Second)
 		got, want := s.passed-passed, s.byOracle-byOracle
 		most := float64(want) + 0.01*float64(c.spec.Rate.N+max(c.spec.Burst, c.spec.Rate.N))
 		if float64(got) > most || float64(got) < 0.9*float64(want)-20 {
-			t.Errorf("%s: %d passed in two seconds, of %d", c.intent, got, want)
+			t.Errorf("%s: %d passed in a second, of %d", c.intent, got, want)
 		}
-		t.Logf("%s: %d passed in two seconds, of %d", c.intent, got, want)
+		t.Logf("%s: %d passed in a second, of %d", c.intent, got, want)
 	}
 }
 
@@ -235,13 +239,13 @@ func TestFleetReload(t *testing.T) {
 func TestFleetSeesThinLoad(t *testing.T) {
 	for _, interval := range []time.Duration{quickly, usually} {
 		for _, n := range []int{8, 32, 96} {
-			if !atLength() && n > 32 {
+			if !atLength() && (n > 32 || n > 8 && interval == quickly) {
 				continue
 			}
 			s := newSimulation(n, 1000, 200, interval, near, oursOf(nil))
 			s.load = even(1100, n)
 			s.run(simTime(10))
-			if r := s.result(); s.excess > 12 || r.rate < -3.5 {
+			if r := s.result(); s.excess > 12 || r.rate < -5 {
 				t.Errorf("%d nodes, %v: %.1f tokens too many, %v", n, interval, s.excess, r)
 			} else {
 				t.Logf("%d nodes, %v: %.1f tokens too many, %v; %s", n, interval, s.excess, r, s.traffic())
