@@ -51,4 +51,67 @@
 // # Reload
 //
 // Rules are replaced by Prepare, which can fail, and Commit, which cannot. Buckets outlive both.
+//
+// # One limit on many gateways
+//
+// A rule with Shared set is one limit for a fleet of nodes, without a central store. Each node has a bucket of its
+// own for each key, decides by it alone, and tells its peers afterwards what it has let pass: Drain hands out
+// Deltas, something else carries them, Merge debits them on the other side. So every bucket comes to lack what all
+// nodes have taken together. By itself that would be too late: while a delta is on its way, peers give the same
+// tokens out again; a flash of requests on eight nodes would get eight bursts. Two things prevent it.
+//
+// Nothing is forgiven. A debit that comes late may put a bucket below zero, as if the tokens had been taken in time,
+// and it has to fill up from there. (No more than twice the limit and a token for each node, so that a broken
+// member cannot close a bucket for good.)
+//
+// And a node takes only what it may hold unacknowledged. Let V be what its bucket holds, and U what it has taken
+// itself and not all live peers have acknowledged. Then all peers see S = V + U, or less; and the node admits a
+// request of cost c only if
+//
+//	c <= V   and   U + c <= share * S
+//
+// where the shares of all nodes add up to one at most. Why this keeps the limit: let C be what the fleet's one
+// bucket would hold if only that had been taken of it which everybody has acknowledged. What a node sees, S, is C
+// less what it has merged since: never more than C. So each node's U is no more than its share of C, all of them
+// together no more than C, and C less all of them is what the one bucket really holds: it is never below zero. An
+// acknowledgement takes the same from C and from U, and a peer's debit that arrives takes it from S before its
+// acknowledgement can take it from C; so it stays true as they come and go, in any order, provided that an
+// acknowledgement does not overtake what its sender has taken before: who acknowledges, drains first. (This is the
+// escrow method of O'Neil, 1986, as the demarcation protocol of Barbará and Garcia-Molina, 1994, uses it.)
+//
+// Shares. Of a bucket that nobody is known to use, each of N nodes has 1/N. Of one in use, those who use it have
+// half of their part evenly, and half by demand: what clients ask, admitted or not, is told with the deltas. To add
+// up, everybody must reckon with the same demands. They cannot, so each takes its own for the least that any peer may
+// still believe: a share grows only after the others' have shrunk. A quarter is kept back for nodes that begin to
+// use the bucket; else one node that has it all, and seven that come at once, would have it nearly twice.
+//
+// Pace. Drain is called at every interval. A request that meets half of its share while the bucket holds much asks for
+// an earlier one (Pressing), so load that moves to another node waits for milliseconds and not for intervals. While the
+// bucket is nearly empty it does not: then an interval's tokens gather, and go to the nodes by their shares, not to
+// whoever is quickest.
+//
+// What is worth telling. A node tells at once of buckets of which it has used an eighth of its share, and of others
+// within four intervals. It does not tell what came in anew meanwhile, if that is less than an eighth of its even part
+// of the rate. It would be wrong to forget all use of a bucket that is full again: on each of many nodes it is,
+// after every request, while together they take three times the rate.
+//
+// Small limits. A share of fewer than 2N tokens may be less than a token for ever. Then each node may have one request
+// unacknowledged: the rate is right in the long run, and at most N-1 tokens too many pass at once. Of larger
+// limits, some N tokens may stay unused where the use is even: a bucket's burst is smaller by these, and so is what a
+// window gives out.
+//
+// Partition. A peer that falls silent is taken to go on as it last did: for five seconds, what it used of each bucket
+// under pressure is debited here on, and what it tells of that time later is not debited again. Then, and for all other
+// buckets at once, each token costs N/alive tokens, and of windows a part of alive/N is given out: so each side
+// keeps to its part of the limit, and their sum to the limit. Of a node that is killed, its U is lost, which is
+// bounded by its share. One that begins anew takes the debts of a peer over (Snapshot, Restore).
+//
+// Clocks. Deltas tell how long ago, never when: the nodes' clocks need not agree, except in rate. Windows are those of
+// the wall's clock, so its error s costs up to 2*s*rate at their borders; deltas of other windows are dropped.
+//
+// Rules go by a hash of what they say. While peers have another rule under a name, their buckets are others: in the
+// moments of a reload that has not reached all nodes, a limit is two.
+//
+// The tests simulate all this on a virtual clock, with the ways of others as controls that fail (merging by maximum,
+// debits without the escrow, an N-th each); BENCHMARKS.md has the figures.
 package limiter

@@ -58,7 +58,9 @@ func (l *Limiter) Fleet(now time.Duration, members []Member) {
 	g.extra = extra
 	l.takeStance(at)
 	if b := l.book.Load(); b != nil {
-		l.reckon(b, at)
+		for part := range coldEvery {
+			l.reckon(b, part, at)
+		}
 	}
 }
 
@@ -99,14 +101,22 @@ func levy(members, silent int64) (toll, part int64) {
 // tick does what is to be done at every interval: it lets silent peers use what they last used, and shares buckets
 // out anew.
 func (l *Limiter) tick(b *book, now int64) {
+	g := l.ledger
 	l.takeStance(now)
-	l.reckon(b, now)
+	g.part = (g.part + 1) % coldEvery
+	l.reckon(b, g.part, now)
+	if f := l.stance.Load(); f.silent > f.lost {
+		for part := 1; part < coldEvery; part++ {
+			l.reckon(b, (g.part+part)%coldEvery, now)
+		}
+	}
 }
 
-func (l *Limiter) reckon(b *book, now int64) {
+// reckon does so for a part of the records: each has its turn as often as what can wait is told.
+func (l *Limiter) reckon(b *book, part int, now int64) {
 	g := l.ledger
 	f := l.stance.Load()
-	for i := range b.records.all {
+	for i := part; i < len(b.records.all); i += coldEvery {
 		r := &b.records.all[i]
 		if r.last == 0 {
 			continue

@@ -35,7 +35,8 @@ func (l *Limiter) Inspect(r *Rule, k Key, now time.Duration) (states []State) {
 	return states
 }
 
-// Forget makes the buckets of a key full again, and says how many that were not.
+// Forget makes the buckets of a key full again, and says how many that were not. Of a shared rule, the peers' buckets
+// stay as they are.
 func (l *Limiter) Forget(r *Rule, k Key, now time.Duration) (n int) {
 	at := clamp(now)
 	for _, t := range r.plans() {

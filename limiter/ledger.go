@@ -19,6 +19,7 @@ type ledger struct {
 	former map[uint64]shared // what rules were known by before the last reload
 	reload int64             // when that was
 	peers  []peer
+	part   int   // of the records that was seen to last
 	extra  int   // members beyond those that peers has room for
 	ticked int64 // when Drain was last called after an interval
 	cold   int   // words of the summary of the cold list that are to be read yet
