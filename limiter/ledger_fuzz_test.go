@@ -45,7 +45,7 @@ func FuzzMerge(f *testing.F) {
 		now += v.Reset() + v.RetryAfter() + 3*time.Minute
 		for k := range Key(4) {
 			v := takeOne(l, rules[0], k<<60, now)
-			for try := 0; v.Refused && try < 3; try++ { // until peers have heard that there is a demand
+			for try := 0; v.Refused && try < 8; try++ { // until others are seen to be idle, or have heard of the demand
 				now += 50 * time.Millisecond
 				l.Acknowledge(now, drainAll(l, now))
 				v = takeOne(l, rules[0], k<<60, now)

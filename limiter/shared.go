@@ -228,17 +228,17 @@ func (v *Verdict) drawShared(l *Limiter, b *book, w *wide, id uint32, tag uint64
 	}
 }
 
-// spendPlain is spend for what most requests find: a token bucket that has so much left, of the node's share too, that
-// nobody needs to hurry, and that is in a list already.
+// spendPlain is spend for what most requests find: a token bucket that is in the list it belongs to, and has so much
+// left, of the node's share too, that nobody needs to hurry.
 func (p *policy) spendPlain(value uint64, clock int64, use uint64, share int64) (next, charged uint64, ok bool) {
 	unit := p.scale.token
 	full := max(int64(value), clock)
 	own := ownOf(use)
-	room := clock + p.size - full
-	after := own + p.cost
-	// 8*after*unit <= share*room is stricter than the escrow: S is room, and what is ours.
-	ok = use&listed != 0 && uint64(own) < uint64(p.limit) && own < mostOwn && after*unit <= room>>16*share>>3
-	return uint64(full + p.cost*unit), use + uint64(p.cost)<<unsentBits + uint64(p.cost), ok && unsentOf(use) >= 0
+	after := (own + p.cost) * unit
+	most := (clock + p.size - full) >> 16 * share // less than the escrow's: S is room, and what is ours
+	ok = use&listedHot != 0 && after <= most>>1 || use&listed != 0 && after <= most>>3
+	ok = ok && uint64(own) < uint64(min(p.limit, mostOwn)) && unsentOf(use) >= 0
+	return uint64(full + p.cost*unit), use + uint64(p.cost)<<unsentBits + uint64(p.cost), ok
 }
 
 // chargeUse is the use after a charge, in the lists that it then belongs to.

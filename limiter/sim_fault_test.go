@@ -253,3 +253,37 @@ func TestFleetSeesThinLoad(t *testing.T) {
 		}
 	}
 }
+
+// Two intervals and two delays after the last request, all nodes see the same, but for a little that can wait or was
+// forgiven while the bucket was nearly full.
+func TestFleetConverges(t *testing.T) {
+	for _, interval := range []time.Duration{quickly, usually} {
+		for _, total := range []float64{900, 3000, 50_000} {
+			s := newSimulation(8, 1000, 1000, interval, near, oursOf(nil))
+			s.load = func(now time.Duration, node int) float64 {
+				if now >= second {
+					return 0
+				}
+				return zipf(total, 8)(now, node)
+			}
+			s.run(second + 2*interval + 2*near + 5*time.Millisecond)
+			if least, most := s.views(); most-least > 15 {
+				t.Errorf("%v, %v requests a second: buckets hold from %d to %d", interval, total, least, most)
+			}
+		}
+	}
+}
+
+// views is what the nodes see in the bucket: the least, and the most.
+func (s *simulation) views() (least, most int64) {
+	least, most = s.burst, -1<<62
+	for _, n := range s.nodes {
+		o := n.engine.(*ours)
+		room, unit := s.burst, int64(1)
+		if w, _, _ := ptr(o.limiter.book.Load().place(o.rule.base, simKey)).findWide(); w != nil {
+			room, unit = o.rule.base.policy.Load().room(w.word.Load()&valueMask, int64(s.now))
+		}
+		least, most = min(least, room/unit), max(most, room/unit)
+	}
+	return least, most
+}
