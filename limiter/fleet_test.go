@@ -85,6 +85,18 @@ func TestSilentPeerIsHeld(t *testing.T) {
 	}
 }
 
+// What many tell is seen where no request comes in, though what each tells has come in anew meanwhile.
+func TestManyTellLittle(t *testing.T) {
+	l, rules := newFleet(t, 31, sharedSpec(1000, 1000))
+	now := time.Hour
+	for from := range 31 {
+		l.Merge(now, from, 10*time.Millisecond, []Delta{{Key: 7, Rule: rules[0].base.policy.Load().rule, Units: 2}})
+	}
+	if v := takeOne(l, rules[0], 7, now); v.Remaining() > 1000-62+10 {
+		t.Errorf("%d left of 1000, of which peers took 62 ten milliseconds ago", v.Remaining())
+	}
+}
+
 // Requests, deltas, members that come and go, and reloads do not get in each other's way.
 func TestFleetStorm(t *testing.T) {
 	l, rules := newFleet(t, 3, sharedSpec(1000, 1000), bucket("y", 100))
