@@ -128,7 +128,7 @@ type scenario struct {
 	want  target
 }
 
-// scenarios of limits.md, section 4, by the burst: the rate is 1000/s.
+// scenarios is where requests come in, and what is to come of it, for a rate of 1000 a second.
 func scenarios(burst int64) []scenario {
 	held, quick := target{1, -1, 0, 0}, target{1, -2.5, 0, 0}
 	fair := target{1, -1, 0, 0.94}
