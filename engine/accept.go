@@ -157,7 +157,7 @@ func (e *Engine) refuse(socket net.Conn, secure bool) {
 		_, _ = socket.Write(append(head, body...))
 	}
 	_ = socket.Close()
-	e.counters.count(503)
+	e.metrics.Refuse()
 }
 
 // buffers lends what bodies and tunnels pass through.

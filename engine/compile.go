@@ -18,6 +18,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/auth"
 	"github.com/sluice-gateway/sluice/engine/config"
+	"github.com/sluice-gateway/sluice/engine/telemetry"
 	"github.com/sluice-gateway/sluice/engine/upstream"
 	"github.com/sluice-gateway/sluice/limiter"
 	"github.com/sluice-gateway/sluice/router"
@@ -36,8 +37,9 @@ type compiler struct {
 type origin struct {
 	last    *snapshot        // whose parts are kept where nothing changed; nil at the start
 	limiter *limiter.Limiter // that has the buckets
-	log     zerolog.Logger   // of what works in the background for the snapshot
-	epoch   time.Time        // when the engine's monotonic time is zero
+	metrics *telemetry.Metrics
+	log     zerolog.Logger // of what works in the background for the snapshot
+	epoch   time.Time      // when the engine's monotonic time is zero
 	random  func() uint64
 	// resolver looks up the names of targets; nil: the system's.
 	resolver upstream.Resolver
@@ -45,7 +47,10 @@ type origin struct {
 
 // lookedAt is the origin of a configuration that will not be used.
 func lookedAt() origin {
-	return origin{limiter: limiter.New(limiter.Options{Capacity: 16}), log: zerolog.Nop(), random: func() uint64 { return 0 }}
+	return origin{
+		limiter: limiter.New(limiter.Options{Capacity: 16}), metrics: newMetrics(), log: zerolog.Nop(),
+		random: func() uint64 { return 0 },
+	}
 }
 
 // compile builds the snapshot of a file. known are the faults that loading found: the parts they
@@ -53,7 +58,7 @@ func lookedAt() origin {
 // known nor returned.
 func compile(file *config.File, known config.Faults, from origin, now time.Time) (*snapshot, config.Faults) {
 	c := &compiler{file: file, origin: from, faults: slices.Clone(known)}
-	c.snap = &snapshot{file: file, loaded: now, pools: map[string]*pool{}}
+	c.snap = &snapshot{file: file, loaded: now, pools: map[string]*pool{}, plan: from.metrics.Prepare(tiersOf(file))}
 	c.server()
 	c.upstreams()
 	c.certificates()
@@ -124,12 +129,24 @@ func (c *compiler) upstreams() {
 	}
 }
 
+// tiersOf are the tiers that metrics tell apart: those that some limit names.
+func tiersOf(f *config.File) []string {
+	named := map[string]bool{}
+	for _, l := range f.Limit {
+		for tier := range l.Tiers {
+			named[tier] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(named))
+}
+
 // pool builds an upstream's pool, or takes over the last one's if nothing about it changed.
 func (c *compiler) pool(name string, u *config.Upstream) (*pool, error) {
 	tlsConfig, digest, err := upstreamTLS(&u.TLS)
 	if err != nil {
 		return nil, err
 	}
+	counts := c.snap.plan.Upstream(name)
 	if c.last != nil {
 		if old := c.last.pools[name]; old != nil && old.source.files == digest && reflect.DeepEqual(old.source.config, u) {
 			return old, nil
@@ -159,7 +176,7 @@ func (c *compiler) pool(name string, u *config.Upstream) (*pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pool{Pool: targets, host: u.Host, attempts: u.Retry.Attempts, hashOn: newHashOn(u), source: poolSource{u, digest}}, nil
+	return &pool{Pool: targets, counts: counts, host: u.Host, attempts: u.Retry.Attempts, hashOn: newHashOn(u), source: poolSource{u, digest}}, nil
 }
 
 // breakerChanged logs what becomes of the breakers of an upstream's targets.
@@ -311,6 +328,7 @@ func (c *compiler) route(key string, r *config.Route, to *destination) *route {
 	var err error
 	compiled := &route{
 		name:         r.Name,
+		counts:       c.snap.plan.Route(r.Name, r.Limits),
 		to:           to,
 		strip:        r.StripPrefix,
 		timeout:      r.Timeout,

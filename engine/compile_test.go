@@ -84,7 +84,9 @@ func TestReloadKeepsWhatDidNotChange(t *testing.T) {
 	if len(faults) > 0 {
 		t.Fatal(faults)
 	}
-	second, faults := compile(parse(after+same), nil, origin{last: first, limiter: lookedAt().limiter}, time.Now())
+	from := lookedAt()
+	from.last = first
+	second, faults := compile(parse(after+same), nil, from, time.Now())
 	if len(faults) > 0 {
 		t.Fatal(faults)
 	}

@@ -63,8 +63,13 @@ type conn struct {
 	phase phase
 	shown string // what fasthttp has yet to be shown of the current request
 
-	served        int  // requests so far
-	mustLinger    bool // the client may still be sending
+	served        int    // requests so far
+	stripe        uint32 // see telemetry.Record
+	tlsVersion    string // once it is known
+	received      uint64 // bytes of the stream
+	written       uint64
+	stalled       time.Duration // in writes that the client made wait
+	mustLinger    bool          // the client may still be sending
 	writeDeadline time.Time
 	x             *exchange
 
@@ -80,7 +85,7 @@ type conn struct {
 }
 
 func newConn(e *Engine, socket net.Conn, config *tls.Config) *conn {
-	c := &conn{Conn: socket, socket: socket, engine: e, peer: peerAddress(socket), opened: time.Now()}
+	c := &conn{Conn: socket, socket: socket, engine: e, peer: peerAddress(socket), opened: time.Now(), stripe: e.connected.Add(1)}
 	if config != nil {
 		c.secure = tls.Server(socket, config)
 		c.Conn = c.secure
@@ -165,7 +170,11 @@ func (c *conn) await(settings *serverSettings) error {
 func (c *conn) handshake(timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	return c.secure.HandshakeContext(ctx)
+	if err := c.secure.HandshakeContext(ctx); err != nil {
+		return err
+	}
+	c.tlsVersion = tlsVersion(c.secure.ConnectionState())
+	return nil
 }
 
 // finish ends the current exchange. It fails if the connection cannot carry another one.
@@ -207,7 +216,9 @@ func (s source) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	return c.Conn.Read(p)
+	n, err := c.Conn.Read(p)
+	c.received += uint64(n) // #nosec G115 -- not negative
+	return n, err
 }
 
 // Write writes a part of a response. The client must take it within body_idle_timeout; the deadline
@@ -222,6 +233,10 @@ func (c *conn) Write(p []byte) (int, error) {
 		}
 	}
 	n, err := c.Conn.Write(p)
+	c.written += uint64(n) // #nosec G115 -- not negative
+	if took := time.Since(now); took >= slowWrite {
+		c.stalled += took
+	}
 	if err != nil {
 		c.gone.Store(true)
 	}

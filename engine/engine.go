@@ -52,8 +52,10 @@ type Engine struct {
 	exchanges exchanges
 	inputs    inputs
 	buffers   buffers
-	counters  counters
-	phase     atomic.Int32 // of lifecycle
+	reloads   reloads
+	metrics   *telemetry.Metrics
+	connected atomic.Uint32 // connections so far
+	phase     atomic.Int32  // of lifecycle
 
 	reloading    sync.Mutex // one change of the snapshot at a time; guards what follows
 	accepting    map[string]*acceptor
@@ -89,6 +91,7 @@ func New(o Options) (*Engine, error) {
 	if e.sockets == nil {
 		e.sockets = &listen.Set{}
 	}
+	e.metrics = newMetrics()
 	e.life, e.stop = context.WithCancel(context.Background())
 	e.revocations.list = revocation.New(revocation.Config{})
 	e.server = e.newServer()
@@ -130,9 +133,16 @@ func (e *Engine) load() error {
 	return nil
 }
 
+// origin is what the next snapshot is built upon.
 func (e *Engine) origin(last *snapshot) origin {
-	return origin{last, e.limiter, e.log, e.started, e.random, e.options.Resolver}
+	return origin{
+		last: last, limiter: e.limiter, metrics: e.metrics, log: e.log, epoch: e.started, random: e.random,
+		resolver: e.options.Resolver,
+	}
 }
+
+// now is the engine's monotonic time.
+func (e *Engine) now() time.Duration { return time.Since(e.started) }
 
 // newServer sets fasthttp up to do no more than drive connections and write responses.
 func (e *Engine) newServer() *fasthttp.Server {
@@ -169,6 +179,7 @@ func (e *Engine) Start() error {
 	e.startMethods(e.snapshot.Load())
 	e.startLimitStore(e.snapshot.Load())
 	e.background.Go(func() { e.watchClients(ctx) })
+	e.background.Go(func() { e.metrics.Run(ctx) })
 	if e.watcher != nil {
 		e.background.Go(func() { e.watchFile(ctx) })
 	}
@@ -232,7 +243,7 @@ func (e *Engine) Reload() error {
 	}
 	reloadCertificates(e.snapshot.Load().certs, &e.log)
 	err := e.reload()
-	e.counters.reloaded(time.Now(), err)
+	e.reloads.ended(time.Now(), err)
 	if err != nil {
 		e.log.Error().Err(err).Str("file", e.options.Path).Msg("configuration not changed: the new one has faults")
 		return err
@@ -292,7 +303,8 @@ func (e *Engine) live(snap *snapshot) {
 		}
 	}
 	snap.update.Commit(time.Since(e.started))
-	snap.update = nil
+	snap.plan.Commit(time.Now())
+	snap.update, snap.plan = nil, nil
 	e.snapshot.Store(snap)
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/auth"
+	"github.com/sluice-gateway/sluice/engine/telemetry"
 	"github.com/sluice-gateway/sluice/engine/upstream"
 	"github.com/sluice-gateway/sluice/engine/wire"
 	"github.com/sluice-gateway/sluice/router"
@@ -21,6 +22,7 @@ import (
 type exchange struct {
 	conn   *conn
 	snap   *snapshot
+	asked  bool      // it is a request, or the attempt at one, that has to be answered
 	start  time.Time // when the head began to arrive
 	served time.Time // when the head was complete: the exchange's own time begins
 
@@ -63,6 +65,9 @@ type exchange struct {
 
 	metering metering
 	timer    *time.Timer // of sleep; nil until one is needed
+
+	spent  spent
+	record telemetry.Record // what observe tells of it
 
 	deadline    time.Time // of the whole exchange
 	upstream    *upstream.Conn
@@ -227,6 +232,7 @@ func (x *exchange) reset() {
 	x.retrying, x.reopens, x.cutShort, x.left = false, 0, false, false
 	x.deadline = time.Time{}
 	x.principal, x.presented = nil, 0
+	x.asked, x.spent, x.record = false, spent{}, telemetry.Record{}
 	x.patience.reset()
 	x.metering.reset()
 	x.halted.Store(false)
@@ -248,6 +254,7 @@ func (e *Engine) acquireExchange(c *conn) *exchange {
 	if c.served == 1 {
 		x.start = c.opened
 	}
+	x.spent.read, x.spent.written, x.spent.stalled = c.consumed(), c.written, c.stalled
 	return x
 }
 
@@ -255,6 +262,7 @@ func (e *Engine) releaseExchange(x *exchange) {
 	x.stopPump()
 	x.drop(false)
 	x.conclude(x.outcome())
+	e.observe(x)
 	x.reset()
 	e.exchanges.free.Put(x)
 }

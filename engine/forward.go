@@ -27,6 +27,7 @@ func (e *Engine) forward(x *exchange, ctx *fasthttp.RequestCtx) *Fault {
 	}
 	for raced := false; ; {
 		x.attempts++
+		x.spent.since = e.started.Add(choice.Now)
 		response, err := e.ask(x, raced)
 		if err == nil && e.passOver(x, &choice, response) {
 			continue
@@ -160,7 +161,8 @@ func (e *Engine) begun(x *exchange) {
 
 // failed ends an attempt that failed, and finds what it means for the client.
 func (e *Engine) failed(x *exchange, err error) *Fault {
-	slowClient := isTimeout(err) && x.pump != nil && x.pump.awaiting.Load()
+	x.reached()
+	slowClient := isTimeout(err) && x.pump != nil && x.pump.awaiting.Load() > 0
 	x.stopPump()
 	x.drop(false)
 	if slowClient {
@@ -282,6 +284,7 @@ func (e *Engine) ask(x *exchange, raced bool) (*upstream.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	x.reached()
 	x.joinPump()
 	return response, nil
 }
@@ -292,6 +295,7 @@ func (x *exchange) early(sendErr error) (*upstream.Response, error) {
 	if err != nil {
 		return nil, sendErr
 	}
+	x.reached()
 	return response, nil
 }
 

@@ -21,14 +21,13 @@ func (e *Engine) serve(ctx *fasthttp.RequestCtx) {
 		panic("BUG: a request that no connection read")
 	}
 	x := c.x
-	x.snap = e.snapshot.Load()
+	x.snap, x.asked = e.snapshot.Load(), true
 	defer e.recovered(x, ctx)
 	x.identify()
 	if fault := e.handle(x, ctx); fault != nil {
 		x.answer(ctx, fault)
 	}
 	x.settle(ctx)
-	e.counters.count(x.status)
 }
 
 // handle is the way of a request, top to bottom.
@@ -49,6 +48,7 @@ func (e *Engine) handle(x *exchange, ctx *fasthttp.RequestCtx) *Fault {
 		return e.faults.method
 	}
 	x.route = x.snap.routes[index]
+	x.route.counts.Begin(e.metrics, x.conn.stripe)
 	if x.route.timeout > 0 {
 		x.deadline = x.served.Add(x.route.timeout)
 	}

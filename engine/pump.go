@@ -28,8 +28,9 @@ type pump struct {
 	sent     int64
 	chunked  bool
 	buffer   []byte
-	awaiting atomic.Bool // the client's next bytes are waited for
-	ending   atomic.Bool // the body's last bytes are being sent
+	awaiting atomic.Int64 // since when the client's next bytes are waited for, by the engine's clock; 0: they are not
+	awaited  atomic.Int64 // how long others were, in nanoseconds
+	ending   atomic.Bool  // the body's last bytes are being sent
 }
 
 // endTime is how long an answer waits for a pump that is sending the body's last bytes: the target may
@@ -102,9 +103,7 @@ func (p *pump) run() {
 	defer e.buffers.release(p.buffer)
 	defer e.contain(func() { p.fail(e.faults.internal) })
 	for {
-		p.awaiting.Store(true)
-		n, err := p.x.body.Read(p.space())
-		p.awaiting.Store(false)
+		n, err := p.read()
 		if n > 0 {
 			p.sent += int64(n)
 			p.ending.Store(!p.chunked && p.x.body.Done())
@@ -125,6 +124,25 @@ func (p *pump) run() {
 			return
 		}
 	}
+}
+
+// read reads from the client, and takes note of how long that takes.
+func (p *pump) read() (int, error) {
+	began := p.x.conn.engine.now()
+	p.awaiting.Store(int64(began))
+	n, err := p.x.body.Read(p.space())
+	p.awaiting.Store(0)
+	p.awaited.Add(int64(p.x.conn.engine.now() - began))
+	return n, err
+}
+
+// waited is how long the client has been waited for.
+func (p *pump) waited() time.Duration {
+	waited := time.Duration(p.awaited.Load())
+	if since := p.awaiting.Load(); since > 0 {
+		waited += p.x.conn.engine.now() - time.Duration(since)
+	}
+	return waited
 }
 
 // space is where data is read to: behind the room for a chunk's size line, if there is one.

@@ -205,7 +205,9 @@ type relay struct {
 
 // Read gives what has come of the body.
 func (r *relay) Read(p []byte) (int, error) {
+	begin := time.Now()
 	n, err := r.response.Body.Read(p)
+	r.x.spent.upstream += time.Since(begin)
 	if err == io.EOF {
 		r.setTrailers()
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/auth"
 	"github.com/sluice-gateway/sluice/engine/config"
+	"github.com/sluice-gateway/sluice/engine/telemetry"
 	"github.com/sluice-gateway/sluice/engine/upstream"
 	"github.com/sluice-gateway/sluice/limiter"
 	"github.com/sluice-gateway/sluice/router"
@@ -35,6 +36,7 @@ type snapshot struct {
 	meters    map[string]*meter
 	quota     quotaFields
 	update    *limiter.Update // the limits, until the snapshot is live
+	plan      *telemetry.Plan // what is counted, likewise
 
 	limitStore *limitStore // nil: no limit is decided in Redis
 }
@@ -81,6 +83,7 @@ func (s *serverSettings) clientKey(a netip.Addr) netip.Addr {
 // route is a [[route]]: what happens to the requests that its pattern takes.
 type route struct {
 	name         string
+	counts       *telemetry.Route
 	to           *destination
 	guards       []*meter  // asked before authentication
 	carriers     []carrier // where credentials may be; none: public
@@ -101,6 +104,7 @@ func (r *route) tooLarge(n int64) bool { return r.maxBody > 0 && n > r.maxBody }
 // pool is an upstream's targets with what the engine adds to them.
 type pool struct {
 	*upstream.Pool
+	counts   *telemetry.Upstream
 	worker          // its Run
 	host     string // Host sent to the targets; empty: the client's
 	attempts int    // tries in all

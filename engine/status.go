@@ -4,10 +4,10 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/sluice-gateway/sluice/engine/config"
+	"github.com/sluice-gateway/sluice/engine/telemetry"
 	"github.com/sluice-gateway/sluice/engine/upstream"
 )
 
@@ -98,32 +98,22 @@ type TargetStatus struct {
 	Ejections   uint64  `json:"ejections"`
 }
 
-// counters is what the engine counts, for its status.
-type counters struct {
-	classes [6]atomic.Uint64 // by the status's first digit; 0 for what had none
-
-	mu      sync.Mutex
-	reloads ConfigStatus
+// reloads is how the attempts to change the configuration went.
+type reloads struct {
+	mu     sync.Mutex
+	status ConfigStatus
 }
 
-func (c *counters) count(status int) {
-	if class := status / 100; class > 0 && class < len(c.classes) {
-		c.classes[class].Add(1)
-		return
-	}
-	c.classes[0].Add(1)
-}
-
-func (c *counters) reloaded(now time.Time, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+func (r *reloads) ended(now time.Time, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if err == nil {
-		c.reloads.Reloads++
+		r.status.Reloads++
 		return
 	}
-	c.reloads.Failures++
-	c.reloads.LastFailure = &now
-	c.reloads.LastError = err.Error()
+	r.status.Failures++
+	r.status.LastFailure = &now
+	r.status.LastError = err.Error()
 }
 
 // Ready says whether the engine wants new requests; if not, why.
@@ -142,17 +132,15 @@ func (e *Engine) Status(now time.Time) Status {
 	s := Status{
 		Version: e.options.Version, State: state, Started: e.started, Uptime: now.Sub(e.started).Seconds(),
 		Connections: e.conns.count(), Responses: map[string]uint64{}, Config: e.configStatus(snap),
-		Routes: routeStatuses(snap.file), Upstreams: snap.upstreamStatuses(now.Sub(e.started)), Limits: e.Limits(),
+		Routes: e.routeStatuses(snap), Upstreams: snap.upstreamStatuses(now.Sub(e.started)), Limits: e.Limits(),
 		LimitStore: e.LimitStore(),
 	}
 	s.Auth = snap.methodStates(now)
 	s.Revocations = RevocationStatus{InForce: e.revocations.list.Len(), Known: !e.revocations.unknown.Load()}
-	for class := range e.counters.classes {
-		n := e.counters.classes[class].Load()
-		s.Requests += n
-		if class > 0 {
-			s.Responses[string(rune('0'+class))+"xx"] = n
-		}
+	var classes [6]uint64
+	s.Requests, classes = e.metrics.Responses()
+	for class := 1; class < len(classes); class++ {
+		s.Responses[className(class)] = classes[class]
 	}
 	if snap.certs != nil {
 		s.Certificates = snap.certs.NotAfter()
@@ -161,17 +149,24 @@ func (e *Engine) Status(now time.Time) Status {
 }
 
 func (e *Engine) configStatus(snap *snapshot) ConfigStatus {
-	e.counters.mu.Lock()
-	defer e.counters.mu.Unlock()
-	c := e.counters.reloads
+	e.reloads.mu.Lock()
+	defer e.reloads.mu.Unlock()
+	c := e.reloads.status
 	c.Path, c.Hash, c.Loaded = e.options.Path, snap.file.Hash(), snap.loaded
 	return c
 }
 
-func routeStatuses(f *config.File) []RouteStatus {
-	routes := make([]RouteStatus, len(f.Route))
-	for i, r := range f.Route {
-		routes[i] = RouteStatus{Name: r.Name, Hosts: r.Hosts, Methods: r.Methods, Path: r.Path, Auth: r.Auth, To: r.To}
+func (e *Engine) routeStatuses(snap *snapshot) []RouteStatus {
+	counts := make(map[string]*telemetry.Route, len(snap.routes))
+	for _, r := range snap.routes {
+		counts[r.name] = r.counts
+	}
+	routes := make([]RouteStatus, len(snap.file.Route))
+	for i, r := range snap.file.Route {
+		routes[i] = RouteStatus{
+			Name: r.Name, Hosts: r.Hosts, Methods: r.Methods, Path: r.Path, Auth: r.Auth, To: r.To,
+			Traffic: newTraffic(e.metrics.Traffic(counts[r.Name])),
+		}
 	}
 	return routes
 }

@@ -1,5 +1,11 @@
 package engine
 
+import (
+	"time"
+
+	"github.com/sluice-gateway/sluice/engine/telemetry"
+)
+
 // Traffic is what passed through a route since the start; reloads do not reset it.
 type Traffic struct {
 	Requests uint64            `json:"requests"` // that ended, each counted once
@@ -19,6 +25,29 @@ type Percentiles struct {
 	P95 float64 `json:"p95"`
 	P99 float64 `json:"p99"`
 }
+
+// newTraffic is the form in which a status tells of traffic.
+func newTraffic(t telemetry.Traffic) Traffic {
+	told := Traffic{
+		Requests: t.Requests, InFlight: t.InFlight, BytesIn: t.BytesIn, BytesOut: t.BytesOut,
+		Statuses: map[string]uint64{}, Refusals: t.Refusals,
+		Duration: newPercentiles(t.Duration), Upstream: newPercentiles(t.Upstream), Overhead: newPercentiles(t.Overhead),
+	}
+	for class, n := range t.Statuses {
+		if n > 0 {
+			told.Statuses[className(class)] = n
+		}
+	}
+	return told
+}
+
+func newPercentiles(p telemetry.Percentiles) Percentiles {
+	milliseconds := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+	return Percentiles{milliseconds(p.P50), milliseconds(p.P95), milliseconds(p.P99)}
+}
+
+// className is what statuses are called together: 2xx.
+func className(class int) string { return string(rune('0'+class)) + "xx" }
 
 // Offenders are who was most limited, refused and slow, each list in falling order; counts are estimates of a
 // sketch that never grows.

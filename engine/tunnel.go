@@ -62,9 +62,9 @@ func (x *exchange) tunnel() {
 	fromClient := make(chan struct{})
 	go func() {
 		defer close(fromClient)
-		t.carry(side{up.Conn, up.CloseWrite, up}, side{x.conn.Conn, x.conn.CloseWrite, x.conn.in}, x.conn.engine)
+		t.carry(side{up.Conn, up.CloseWrite, up, nil}, side{x.conn.Conn, x.conn.CloseWrite, x.conn.in, nil}, x.conn.engine)
 	}()
-	t.carry(side{x.conn.Conn, x.conn.CloseWrite, x.conn.in}, side{up.Conn, up.CloseWrite, up.Unread()}, x.conn.engine)
+	t.carry(side{x.conn.Conn, x.conn.CloseWrite, nil, &x.conn.written}, side{up.Conn, up.CloseWrite, up.Unread(), nil}, x.conn.engine)
 	<-fromClient
 }
 
@@ -79,6 +79,7 @@ type side struct {
 	net.Conn
 	closeWrite func() error
 	in         io.Reader
+	written    *uint64 // counts; nil: nobody does
 }
 
 // carry copies from one side to the other until from ends, or closes both if something fails.
@@ -112,7 +113,11 @@ func (t *tunnel) step(to, from side, buffer []byte) error {
 		if err := to.SetWriteDeadline(now.Add(t.idle)); err != nil {
 			return err
 		}
-		if _, err := to.Write(buffer[:n]); err != nil {
+		n, err := to.Write(buffer[:n])
+		if to.written != nil {
+			*to.written += uint64(n) // #nosec G115 -- not negative
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -8,7 +8,11 @@ import "time"
 // not stay gives back what it took.
 func (x *exchange) awaitTurn(first int, now time.Duration) *Fault {
 	e, m := x.conn.engine, &x.metering
-	defer e.turns.waiting.Add(-1)
+	began := time.Now()
+	defer func() {
+		x.spent.waited += time.Since(began)
+		e.turns.waiting.Add(-1)
+	}()
 	if e.turns.waiting.Add(1) > maxWaiting {
 		x.forgo(first, 0, now)
 		return e.faults.queueFull
@@ -96,7 +100,10 @@ func (x *exchange) forgo(first int, had uint64, now time.Duration) {
 // sleep waits for a time, and is false if the client left before it was over.
 func (x *exchange) sleep(d time.Duration) bool {
 	x.arm(d)
-	if !stay(x.conn, x.timer.C, nil) {
+	began := time.Now()
+	stayed := stay(x.conn, x.timer.C, nil)
+	x.spent.waited += time.Since(began)
+	if !stayed {
 		x.timer.Stop()
 		return false
 	}
@@ -107,7 +114,10 @@ func (x *exchange) sleep(d time.Duration) bool {
 func (x *exchange) await(ready <-chan struct{}, d time.Duration) bool {
 	x.arm(d)
 	defer x.timer.Stop()
-	return stay(x.conn, ready, x.timer.C) && !x.conn.gone.Load()
+	began := time.Now()
+	ok := stay(x.conn, ready, x.timer.C)
+	x.spent.waited += time.Since(began)
+	return ok && !x.conn.gone.Load()
 }
 
 func (x *exchange) arm(d time.Duration) {

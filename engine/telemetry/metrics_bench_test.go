@@ -83,4 +83,3 @@ func BenchmarkRotate(b *testing.B) {
 		m.rotate(time.Time{})
 	}
 }
-
