@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,14 +49,15 @@ type Engine struct {
 	adminAddress string
 	watcher      *watch.Watcher // nil: the kernel has no watches left
 
-	conns     conns
-	exchanges exchanges
-	inputs    inputs
-	buffers   buffers
-	reloads   reloads
-	metrics   *telemetry.Metrics
-	connected atomic.Uint32 // connections so far
-	phase     atomic.Int32  // of lifecycle
+	conns      conns
+	exchanges  exchanges
+	inputs     inputs
+	buffers    buffers
+	reloads    reloads
+	metrics    *telemetry.Metrics
+	exposition http.Handler  // of the metrics
+	connected  atomic.Uint32 // connections so far
+	phase      atomic.Int32  // of lifecycle
 
 	reloading    sync.Mutex // one change of the snapshot at a time; guards what follows
 	accepting    map[string]*acceptor
@@ -92,6 +94,7 @@ func New(o Options) (*Engine, error) {
 		e.sockets = &listen.Set{}
 	}
 	e.metrics = newMetrics()
+	e.exposition = e.metrics.Handler(metricFamilies(), e.report)
 	e.life, e.stop = context.WithCancel(context.Background())
 	e.revocations.list = revocation.New(revocation.Config{})
 	e.server = e.newServer()

@@ -179,3 +179,13 @@ auth = ["none"]
 to   = "version"
 `
 }
+
+// eventually waits until ok, and fails the test when that takes too long.
+func eventually(t testing.TB, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("did not happen in time")
+		}
+	}
+}

@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"net/http"
 	"runtime"
+	"time"
 
 	"github.com/sluice-gateway/sluice/engine/telemetry"
 )
@@ -14,3 +16,170 @@ func newMetrics() *telemetry.Metrics {
 	}
 	return telemetry.NewMetrics(reasons, runtime.GOMAXPROCS(0))
 }
+
+// Metrics answers scrapes of Prometheus.
+func (e *Engine) Metrics() http.Handler { return e.exposition }
+
+// The figures that are asked for when somebody scrapes: those of exchanges are counted by telemetry.
+const (
+	figureBuild = iota
+	figureReady
+	figureConfig
+	figureConfigLoaded
+	figureReloads
+	figureConnections
+	figureAccepted
+	figureCertificateExpiry
+	figureRetries
+	figureTargetPresent
+	figureTargetHealthy
+	figureTargetBreaker
+	figureTargetInFlight
+	figureTargetConnections
+	figureTargetRequests
+	figureTargetFailures
+	figureTargetOpened
+	figureTargetEjections
+	figureLimitRefused
+	figureLimitShadowed
+	figureLimiterKeys
+	figureLimiterCapacity
+	figureLimiterEvictions
+	figureLimiterOverflow
+	figureQueued
+	figureAuthUsable
+	figureAuthKeys
+	figureAuthAccepted
+	figureAuthRefused
+	figureAuthFetched
+	figureRevocations
+	figureRevocationsKnown
+	figures
+)
+
+func metricFamilies() []telemetry.Family {
+	target := []string{"upstream", "target"}
+	families := [figures]telemetry.Family{
+		figureBuild:        {Name: "build_info", Help: "1, for this version.", Labels: []string{"version", "go"}},
+		figureReady:        {Name: "ready", Help: "1 while the gateway wants requests, else 0."},
+		figureConfig:       {Name: "config_info", Help: "1, for the hash of the live configuration.", Labels: []string{"hash"}},
+		figureConfigLoaded: {Name: "config_last_success_timestamp_seconds", Help: "When the live configuration was loaded."},
+		figureReloads:      {Name: "config_reloads_total", Help: "Attempts to change the configuration, by result: ok or failed.", Counter: true, Labels: []string{"result"}},
+
+		figureConnections:       {Name: "connections", Help: "Client connections that are open."},
+		figureAccepted:          {Name: "connections_total", Help: "Client connections that were accepted.", Counter: true},
+		figureCertificateExpiry: {Name: "certificate_expiry_timestamp_seconds", Help: "When the first certificate of a name ends.", Labels: []string{"name"}},
+
+		figureRetries:           {Name: "upstream_retries_total", Help: "Attempts that were not the first of their request.", Counter: true, Labels: target[:1]},
+		figureTargetPresent:     {Name: "target_present", Help: "1 if the target takes part in the choice, 0 if health checks or ejection keep it out.", Labels: target},
+		figureTargetHealthy:     {Name: "target_healthy", Help: "1 if active checks find the target healthy, else 0; none without checks.", Labels: target},
+		figureTargetBreaker:     {Name: "target_breaker_state", Help: "0: closed, 1: half-open, 2: open.", Labels: target},
+		figureTargetInFlight:    {Name: "target_in_flight", Help: "Requests that the target is working on.", Labels: target},
+		figureTargetConnections: {Name: "target_connections", Help: "Connections to the target, by state: active or idle.", Labels: append(target[:2:2], "state")},
+		figureTargetRequests:    {Name: "target_requests_total", Help: "Attempts that were sent to the target.", Counter: true, Labels: target},
+		figureTargetFailures:    {Name: "target_failures_total", Help: "Those of them that were answered 5xx, or not at all.", Counter: true, Labels: target},
+		figureTargetOpened:      {Name: "target_breaker_opened_total", Help: "How often the target's breaker opened.", Counter: true, Labels: target},
+		figureTargetEjections:   {Name: "target_ejections_total", Help: "How often the target was ejected.", Counter: true, Labels: target},
+
+		figureLimitRefused:     {Name: "limit_refused_total", Help: "Requests that the limit refused.", Counter: true, Labels: []string{"limit"}},
+		figureLimitShadowed:    {Name: "limit_shadowed_total", Help: "Requests that the limit, a shadow, would have refused.", Counter: true, Labels: []string{"limit"}},
+		figureLimiterKeys:      {Name: "limiter_keys", Help: "Buckets that are not full, of all limits."},
+		figureLimiterCapacity:  {Name: "limiter_capacity", Help: "Buckets that there is memory for."},
+		figureLimiterEvictions: {Name: "limiter_evictions_total", Help: "Buckets, nearly full, that were forgotten to make room.", Counter: true},
+		figureLimiterOverflow:  {Name: "limiter_overflow_total", Help: "Requests counted in a shared bucket for want of room.", Counter: true},
+		figureQueued:           {Name: "limiter_queued", Help: "Requests that wait for their turn in a leaky bucket."},
+
+		figureAuthUsable:       {Name: "auth_usable", Help: "1 if the method can judge credentials at present, else 0.", Labels: []string{"method"}},
+		figureAuthKeys:         {Name: "auth_keys", Help: "Keys that the method knows: an issuer's, or API keys of a file.", Labels: []string{"method"}},
+		figureAuthAccepted:     {Name: "auth_tokens_accepted_total", Help: "Tokens found good, by how: remembered or verified.", Counter: true, Labels: []string{"method", "how"}},
+		figureAuthRefused:      {Name: "auth_tokens_refused_total", Help: "Tokens found bad.", Counter: true, Labels: []string{"method"}},
+		figureAuthFetched:      {Name: "auth_keys_last_success_timestamp_seconds", Help: "When an issuer's keys were last fetched.", Labels: []string{"method"}},
+		figureRevocations:      {Name: "revocations", Help: "Revocations in force."},
+		figureRevocationsKnown: {Name: "revocations_known", Help: "0 until a shared store has said who is revoked: nobody is accepted; else 1."},
+	}
+	return families[:]
+}
+
+// emit tells one figure.
+type emit func(figure int, value float64, labels ...string)
+
+// report tells all figures as they are now.
+func (e *Engine) report(tell func(figure int, value float64, labels ...string)) {
+	now, snap := time.Now(), e.snapshot.Load()
+	ready, _ := e.Ready()
+	status := e.configStatus(snap)
+	tell(figureBuild, 1, e.options.Version, runtime.Version())
+	tell(figureReady, truth(ready))
+	tell(figureConfig, 1, status.Hash)
+	tell(figureConfigLoaded, seconds(status.Loaded))
+	tell(figureReloads, float64(status.Reloads), "ok")
+	tell(figureReloads, float64(status.Failures), "failed")
+	tell(figureConnections, float64(e.conns.count()))
+	tell(figureAccepted, float64(e.connected.Load()))
+	if snap.certs != nil {
+		for name, end := range snap.certs.NotAfter() {
+			tell(figureCertificateExpiry, seconds(end), name)
+		}
+	}
+	reportUpstreams(tell, snap.upstreamStatuses(now.Sub(e.started)))
+	e.reportLimits(tell)
+	for _, m := range snap.methodStates(now) {
+		reportMethod(tell, m)
+	}
+	tell(figureRevocations, float64(e.revocations.list.Len()))
+	tell(figureRevocationsKnown, truth(!e.revocations.unknown.Load()))
+}
+
+func reportUpstreams(tell emit, upstreams []UpstreamStatus) {
+	for _, u := range upstreams {
+		tell(figureRetries, float64(u.Retries), u.Name)
+		for _, t := range u.Targets {
+			tell(figureTargetPresent, truth(t.Present), u.Name, t.Address)
+			if t.Health != "" {
+				tell(figureTargetHealthy, truth(t.Health == "healthy"), u.Name, t.Address)
+			}
+			tell(figureTargetBreaker, map[string]float64{"half-open": 1, "open": 2}[t.Breaker], u.Name, t.Address)
+			tell(figureTargetInFlight, float64(t.InFlight), u.Name, t.Address)
+			tell(figureTargetConnections, float64(t.Connections-t.Idle), u.Name, t.Address, "active")
+			tell(figureTargetConnections, float64(t.Idle), u.Name, t.Address, "idle")
+			tell(figureTargetRequests, float64(t.Requests), u.Name, t.Address)
+			tell(figureTargetFailures, float64(t.Failures), u.Name, t.Address)
+			tell(figureTargetOpened, float64(t.Opened), u.Name, t.Address)
+			tell(figureTargetEjections, float64(t.Ejections), u.Name, t.Address)
+		}
+	}
+}
+
+func (e *Engine) reportLimits(tell emit) {
+	for _, l := range e.Limits() {
+		tell(figureLimitRefused, float64(l.Refused), l.Name)
+		tell(figureLimitShadowed, float64(l.WouldRefuse), l.Name)
+	}
+	table := e.LimitTable()
+	tell(figureLimiterKeys, float64(table.Live))
+	tell(figureLimiterCapacity, float64(table.Capacity))
+	tell(figureLimiterEvictions, float64(table.Evictions))
+	tell(figureLimiterOverflow, float64(table.Overflowed))
+	tell(figureQueued, float64(e.turns.waiting.Load()))
+}
+
+func reportMethod(tell emit, m MethodState) {
+	tell(figureAuthUsable, truth(m.Usable), m.Name)
+	tell(figureAuthKeys, float64(m.Keys), m.Name)
+	tell(figureAuthAccepted, float64(m.Remembered), m.Name, "remembered")
+	tell(figureAuthAccepted, float64(m.Verified), m.Name, "verified")
+	tell(figureAuthRefused, float64(m.Refused), m.Name)
+	if !m.LastSuccess.IsZero() {
+		tell(figureAuthFetched, seconds(m.LastSuccess), m.Name)
+	}
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// seconds is a moment as Prometheus writes it.
+func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1e3 }

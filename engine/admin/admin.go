@@ -4,6 +4,7 @@
 //	GET    /livez           200 while the process answers at all
 //	GET    /readyz          200 when the gateway wants requests, else 503 with its state
 //	GET    /status          the engine's status as JSON
+//	GET    /metrics         the same and more for Prometheus
 //	POST   /reload          200 with the hash of the live configuration, or 422 with every fault of the new one
 //	POST   /drain           202: the gateway shuts down as on SIGTERM
 //	GET    /limits          the limits, what came of each, how full their table is, and how their store stands
@@ -35,6 +36,7 @@ import (
 type Gateway interface {
 	Ready() (ready bool, state string)
 	Status(now time.Time) engine.Status
+	Metrics() http.Handler
 	Admin() config.Admin // the live table: its token is asked for at each request
 	Reload() error       // engine.ErrDraining, or why the configuration stays as it was
 	AskDrain()           // returns at once

@@ -41,6 +41,10 @@ func (g *fakeGateway) Status(now time.Time) engine.Status {
 	return engine.Status{Version: "v1", State: g.state, Config: engine.ConfigStatus{Hash: "0123456789ab"}}
 }
 
+func (g *fakeGateway) Metrics() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "sluice_ready 1\n") })
+}
+
 func (g *fakeGateway) Reload() error {
 	g.reloads.Add(1)
 	return g.reloadErr
@@ -182,6 +186,7 @@ func TestEndpoints(t *testing.T) {
 		{"a drain is asked for, not waited for", "serving", nil, "POST", "/drain", 202, []string{`{"state":"draining"}`}},
 		{"what changes the gateway is no GET", "serving", nil, "GET", "/reload", 405, []string{`"reason":"method_not_allowed"`}},
 		{"what only looks is no POST", "serving", nil, "POST", "/livez", 405, []string{"Allowed here: GET, HEAD"}},
+		{"metrics are the engine's", "serving", nil, "GET", "/metrics", 200, []string{"sluice_ready 1"}},
 		{"HEAD is GET without a body", "serving", nil, "HEAD", "/status", 200, nil},
 		{"the limits, and how full their table is", "serving", nil, "GET", "/limits", 200,
 			[]string{`"name":"two"`, `"key":["ip","route"]`, `"refused":7`, `"table":{"capacity":1024,"live":3`, `"store":{"up":false,"asked":12`}},
@@ -261,6 +266,7 @@ func TestWhoMayAsk(t *testing.T) {
 		{"the scheme may be in any case", "tcp", "127.0.0.1:0", "secret", request{"POST", "/drain", "", []string{"Authorization: bearer secret"}}, 202},
 		{"with a token, any Host will do", "tcp", "127.0.0.1:0", "secret", request{"GET", "/status", "gw.example.com", bearer("secret")}, 200},
 		{"no token", "tcp", "127.0.0.1:0", "secret", request{"GET", "/status", "", nil}, 401},
+		{"metrics need it too", "tcp", "127.0.0.1:0", "secret", request{"GET", "/metrics", "", nil}, 401},
 		{"another token", "tcp", "127.0.0.1:0", "secret", request{"GET", "/status", "", bearer("Secret")}, 401},
 		{"the beginning of the token", "tcp", "127.0.0.1:0", "secret", request{"GET", "/status", "", bearer("secre")}, 401},
 		{"another scheme", "tcp", "127.0.0.1:0", "secret", request{"GET", "/status", "", []string{"Authorization: Basic secret"}}, 401},

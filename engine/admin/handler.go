@@ -51,6 +51,8 @@ func find(path string) (e endpoint, found bool) {
 		return endpoint{open: true, actions: []action{{get, (*Server).readyz}}}, true
 	case "/status":
 		return endpoint{actions: []action{{get, (*Server).status}}}, true
+	case "/metrics":
+		return endpoint{actions: []action{{get, (*Server).metrics}}}, true
 	case "/reload":
 		return endpoint{actions: []action{{post, (*Server).reload}}}, true
 	case "/drain":
@@ -110,6 +112,8 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, s.gateway.Status(time.Now()))
 }
+
+func (s *Server) metrics(w http.ResponseWriter, r *http.Request) { s.gateway.Metrics().ServeHTTP(w, r) }
 
 func (s *Server) reload(w http.ResponseWriter, _ *http.Request) {
 	switch err := s.gateway.Reload(); {

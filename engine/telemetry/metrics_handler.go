@@ -33,7 +33,9 @@ func (m *Metrics) Handler(families []Family, report Report) http.Handler {
 		newReporter(families, report),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
-	plain := promhttp.HandlerFor(g, promhttp.HandlerOpts{MaxRequestsInFlight: mostScrapes, DisableCompression: true})
+	plain := promhttp.HandlerFor(g, promhttp.HandlerOpts{
+		MaxRequestsInFlight: mostScrapes, DisableCompression: true, ErrorHandling: promhttp.ContinueOnError,
+	})
 	wrap, err := gzhttp.NewWrapper(gzhttp.CompressionLevel(1), gzhttp.EnableZstd(false))
 	if err != nil {
 		panic("BUG: a compression that is not known: " + err.Error())
