@@ -1,0 +1,102 @@
+package telemetry
+
+import (
+	"math/bits"
+	"runtime"
+	"sync"
+)
+
+const (
+	chunkSize  = 64 << 10
+	mostChunks = 64 // 4 MiB in all
+	// rounds is how often a line is offered to all shelves before it is given up: each is busy for the time that
+	// it takes to copy a line, unless the kernel has put aside who is at it.
+	rounds = 64
+)
+
+// ring keeps lines until they are written. There is a shelf for every processor; a line goes to the first that
+// nobody is at just now, so that nobody waits for anybody.
+type ring struct {
+	shelves []shelf
+	mask    uint32
+	free    chan []byte   // with room for all chunks; nil stands for one that was never used
+	full    chan []byte   // likewise
+	wake    chan struct{} // a chunk was begun
+}
+
+// shelf is where lines are put. Its chunk is nil when there is none.
+type shelf struct {
+	busy  sync.Mutex // only ever tried by those who put lines
+	chunk []byte
+	_     [64]byte
+}
+
+func (r *ring) init(processors int) {
+	n := 1 << bits.Len(uint(min(max(processors, 1), mostStripes)-1))
+	r.shelves, r.mask = make([]shelf, n), uint32(n-1) // #nosec G115 -- at most mostStripes
+	r.free, r.full, r.wake = make(chan []byte, mostChunks), make(chan []byte, mostChunks), make(chan struct{}, 1)
+	for range mostChunks {
+		r.free <- nil
+	}
+}
+
+// put keeps a line. It fails if there is no room.
+func (r *ring) put(stripe uint32, line []byte) bool {
+	if len(line) > chunkSize {
+		return false
+	}
+	for range rounds {
+		for i := range uint32(len(r.shelves)) { // #nosec G115 -- at most mostStripes
+			if s := &r.shelves[(stripe+i)&r.mask]; s.busy.TryLock() {
+				kept, begun := r.keep(s, line)
+				s.busy.Unlock()
+				if begun {
+					notify(r.wake)
+				}
+				return kept
+			}
+		}
+		runtime.Gosched()
+	}
+	return false
+}
+
+// keep puts a line on a shelf that is the caller's.
+func (r *ring) keep(s *shelf, line []byte) (kept, begun bool) {
+	if len(s.chunk)+len(line) > chunkSize {
+		r.full <- s.chunk
+		s.chunk = nil
+	}
+	if s.chunk == nil {
+		select {
+		case s.chunk = <-r.free:
+		default:
+			return false, false
+		}
+		if s.chunk == nil {
+			s.chunk = make([]byte, 0, chunkSize)
+		}
+		begun = true
+	}
+	s.chunk = append(s.chunk, line...)
+	return true, begun
+}
+
+// collect makes chunks full that are not.
+func (r *ring) collect() {
+	for i := range r.shelves {
+		s := &r.shelves[i]
+		s.busy.Lock()
+		if len(s.chunk) > 0 {
+			r.full <- s.chunk
+			s.chunk = nil
+		}
+		s.busy.Unlock()
+	}
+}
+
+// release gives back a chunk.
+func (r *ring) release(chunk []byte) { r.free <- chunk[:0] }
+
+// relaxed says whether there is room again for a while.
+func (r *ring) relaxed() bool { return len(r.free) >= mostChunks/2 }

@@ -1,0 +1,482 @@
+package telemetry
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+// startAccess runs a log until stop is called, which returns once all is written. Reports go to told.
+func startAccess(t testing.TB, w *AccessOutput, sample float64) (l *AccessLog, told *reports, stop func()) {
+	t.Helper()
+	told = &reports{}
+	l = NewAccessLog(AccessOptions{Random: rand.Uint64, Processors: 4, Report: told.add})
+	l.Switch(w, sample)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		l.Run(ctx)
+	}()
+	stop = func() {
+		cancel()
+		<-done
+	}
+	t.Cleanup(stop)
+	eventually(t, func() bool { return l.next.Load() == nil })
+	return l, told, stop
+}
+
+// reports is what a log has reported.
+type reports struct {
+	mu  sync.Mutex
+	all []AccessTrouble
+}
+
+func (r *reports) add(t AccessTrouble, _ uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = append(r.all, t)
+}
+
+func (r *reports) list() []AccessTrouble {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]AccessTrouble{}, r.all...)
+}
+
+// memory is an output that keeps all.
+type memory struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (m *memory) Write(p []byte) (int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.text.Write(p)
+}
+
+func (m *memory) lines() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return splitLines(m.text.String())
+}
+
+func splitLines(text string) (lines []string) {
+	for line := range strings.Lines(text) {
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// fullRecord has something in every field.
+func fullRecord() *Record {
+	m := NewMetrics(nil, 1)
+	plan := m.Prepare(nil)
+	return &Record{
+		Time: time.Date(2027, 1, 31, 12, 0, 0, 123456789, time.UTC), RequestID: []byte("r-1"), TraceID: []byte("0af7651916cd43dd8448eb211c80319c"),
+		Client: "MobileApp", Tier: "gold", Address: netip.MustParseAddr("2001:db8::1"), Method: []byte("GET"), Host: []byte("api.example.com"),
+		Path: []byte("/users/42"), Query: []byte("?token=secret"), Route: plan.Route("users", nil), Variant: "users-canary", Upstream: plan.Upstream("users"),
+		Target: "10.0.0.1:3000", Status: 502, Refused: true, Reason: "upstream_reset", Limit: "per-client", Remaining: 7, BytesIn: 120, BytesOut: 3400,
+		Duration: 12345678, UpstreamTime: 12000000, Waited: 300000, Attempts: 2, Protocol: "HTTP/1.1", TLS: "1.3",
+	}
+}
+
+// accessSchema is what a line promises to whoever reads it.
+const accessSchema = `{
+	"type": "object", "additionalProperties": false,
+	"required": ["time", "request_id", "status", "bytes_in", "bytes_out", "duration_ms", "upstream_ms", "overhead_us", "attempts"],
+	"dependentRequired": {"limit": ["remaining"], "remaining": ["limit"]},
+	"properties": {
+		"time": {"type": "string", "pattern": "^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d\\.\\d{6}Z$"},
+		"request_id": {"type": "string", "minLength": 1}, "trace_id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+		"client_id": {"type": "string"}, "tier": {"type": "string"}, "ip": {"type": "string", "pattern": "^[0-9a-f.:]+$"},
+		"method": {"type": "string"}, "host": {"type": "string"}, "path": {"type": "string"},
+		"route": {"type": "string"}, "variant": {"type": "string"}, "upstream": {"type": "string"}, "target": {"type": "string"},
+		"status": {"type": "integer", "minimum": 100, "maximum": 599}, "reason": {"type": "string"},
+		"limit": {"type": "string"}, "remaining": {"type": "integer"},
+		"bytes_in": {"type": "integer", "minimum": 0}, "bytes_out": {"type": "integer", "minimum": 0},
+		"duration_ms": {"type": "number", "minimum": 0}, "upstream_ms": {"type": "number", "minimum": 0},
+		"overhead_us": {"type": "integer", "minimum": 0}, "attempts": {"type": "integer", "minimum": 0},
+		"protocol": {"enum": ["HTTP/1.0", "HTTP/1.1", "HTTP/2"]}, "tls": {"enum": ["1.2", "1.3"]}
+	}}`
+
+func compileSchema(t testing.TB) *jsonschema.Schema {
+	t.Helper()
+	document, err := jsonschema.UnmarshalJSON(strings.NewReader(accessSchema))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("line.json", document); err != nil {
+		t.Fatal(err)
+	}
+	return c.MustCompile("line.json")
+}
+
+func judgeLine(t testing.TB, schema *jsonschema.Schema, line string) {
+	t.Helper()
+	v, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
+	if err == nil {
+		err = schema.Validate(v)
+	}
+	if err != nil {
+		t.Errorf("%q: %v", line, err)
+	}
+}
+
+func TestAccessLine(t *testing.T) {
+	out := &memory{}
+	l, _, stop := startAccess(t, &AccessOutput{Writer: out}, 1)
+	l.Write(fullRecord())
+	l.Write(&Record{RequestID: []byte("r-2"), Status: 400, Refused: true, Reason: "bad_request"})
+	stop()
+	lines := out.lines()
+	if len(lines) != 2 {
+		t.Fatalf("%d lines", len(lines))
+	}
+	schema := compileSchema(t)
+	for _, line := range lines {
+		judgeLine(t, schema, line)
+	}
+	const want = `{"time":"2027-01-31T12:00:00.123456Z","request_id":"r-1","trace_id":"0af7651916cd43dd8448eb211c80319c","client_id":"MobileApp",` +
+		`"tier":"gold","ip":"2001:db8::1","method":"GET","host":"api.example.com","path":"/users/42","route":"users","variant":"users-canary",` +
+		`"upstream":"users","target":"10.0.0.1:3000","status":502,"reason":"upstream_reset","limit":"per-client","remaining":7,"bytes_in":120,` +
+		`"bytes_out":3400,"duration_ms":12.345,"upstream_ms":12,"overhead_us":45,"attempts":2,"protocol":"HTTP/1.1","tls":"1.3"}` + "\n"
+	if lines[0] != want {
+		t.Errorf("the line is\n%swant\n%s", lines[0], want)
+	}
+	if strings.Contains(lines[1], `""`) {
+		t.Errorf("what is empty is written: %s", lines[1])
+	}
+}
+
+// FuzzAccessLine: whatever a client sends, a record is one line of valid JSON that a terminal can bear, of bounded
+// length.
+func FuzzAccessLine(f *testing.F) {
+	f.Add([]byte("/a\x00\x1b[31m\r\n\"\\\x7f\xc2\x9b\xe2\x80\xae\xff\xfe"), "client\u202e\u0085", "host")
+	f.Add(bytes.Repeat([]byte{0x01}, 5000), strings.Repeat("\"", 5000), "\n")
+	schema := compileSchema(f)
+	f.Fuzz(func(t *testing.T, path []byte, client, host string) {
+		out := &memory{}
+		l, _, stop := startAccess(t, &AccessOutput{Writer: out}, 1)
+		r := fullRecord()
+		r.Path, r.Client, r.Host, r.Tier, r.Variant = path, client, []byte(host), client, client
+		r.Method = path
+		l.Write(r)
+		stop()
+		lines := out.lines()
+		if len(lines) != 1 || len(lines[0]) > 6*(longestPath+8*longestText) {
+			t.Fatalf("%d lines: %.200q", len(lines), lines)
+		}
+		line := strings.TrimSuffix(lines[0], "\n")
+		if !utf8.ValidString(line) || strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsGraphic(r) }) {
+			t.Errorf("not fit for a terminal: %q", line)
+		}
+		judgeLine(t, schema, line)
+	})
+}
+
+// Failures and refusals are always logged; of successes, the share that was asked for.
+func TestAccessSample(t *testing.T) {
+	for _, c := range []struct {
+		sample float64
+		least  int
+		most   int
+	}{{0, 0, 0}, {1, 20000, 20000}, {0.1, 1600, 2400}} {
+		out := &memory{}
+		l, _, stop := startAccess(t, &AccessOutput{Writer: out}, c.sample)
+		for range 20000 {
+			l.Write(&Record{Status: 200})
+		}
+		always := []*Record{
+			{Status: 404}, {Status: 500}, {Status: 429, Refused: true, Reason: "rate_limited"}, {Status: 200, Reason: "client_gone"},
+		}
+		for _, r := range always {
+			l.Write(r)
+		}
+		stop()
+		if n := len(out.lines()) - len(always); n < c.least || n > c.most {
+			t.Errorf("of 20000 successes %d were logged, at a share of %v", n, c.sample)
+		}
+	}
+}
+
+// Many write at once: every line is there once, and whole.
+func TestAccessKeepsEveryLine(t *testing.T) {
+	const writers, each = 8, 3000
+	out := &memory{}
+	l, _, stop := startAccess(t, &AccessOutput{Writer: out}, 1)
+	var all sync.WaitGroup
+	for w := range writers {
+		all.Go(func() {
+			for i := range each {
+				for free := len(l.ring.free); free < mostChunks/2; free = len(l.ring.free) {
+					time.Sleep(time.Millisecond) // a slow machine is not what is tested
+				}
+				l.Write(&Record{RequestID: fmt.Appendf(nil, "%d-%d", w, i), Status: 200, Path: bytes.Repeat([]byte("p"), i%300), Stripe: uint32(w)})
+			}
+		})
+	}
+	all.Wait()
+	stop()
+	seen := map[string]int{}
+	for _, line := range out.lines() {
+		var fields struct {
+			RequestID string `json:"request_id"`
+		}
+		if err := json.Unmarshal([]byte(line), &fields); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		seen[fields.RequestID]++
+	}
+	for id, n := range seen {
+		if n != 1 {
+			t.Errorf("%s is there %d times", id, n)
+		}
+	}
+	written, dropped := l.Counts()
+	if len(seen) != writers*each || written != writers*each || dropped != 0 {
+		t.Errorf("%d lines of %d; counted %d written, %d dropped", len(seen), writers*each, written, dropped)
+	}
+}
+
+// gate is an output that takes nothing until it is opened.
+type gate struct {
+	memory
+	open chan struct{}
+}
+
+func (g *gate) Write(p []byte) (int, error) {
+	<-g.open
+	return g.memory.Write(p)
+}
+
+// While its output stalls, a log takes what there is room for and drops the rest, and nobody waits. It says so, once
+// when it begins and once when it is over; and no line is cut.
+func TestAccessStall(t *testing.T) {
+	out := &gate{open: make(chan struct{})}
+	l, told, stop := startAccess(t, &AccessOutput{Writer: out}, 1)
+	r := fullRecord()
+	n := uint64(0)
+	for ; ; n++ { // returns at once, each time: this test's time is up otherwise
+		l.Write(r)
+		if _, dropped := l.Counts(); dropped >= 1000 {
+			n++
+			break
+		}
+	}
+	eventually(t, func() bool { return len(told.list()) == 1 && told.list()[0].Stalled })
+	close(out.open)
+	eventually(t, func() bool { return len(told.list()) == 2 && !told.list()[1].Stalled })
+	l.Write(r)
+	n++
+	stop()
+	written, dropped := l.Counts()
+	lines := out.lines()
+	if written+dropped != n || uint64(len(lines)) != written {
+		t.Errorf("of %d lines %d were written, %d dropped, and %d are there", n, written, dropped, len(lines))
+	}
+	if room := uint64(mostChunks * chunkSize); written*uint64(len(lines[0])) > room+chunkSize+uint64(len(lines[0])) {
+		t.Errorf("%d lines of %d bytes were kept in %d", written, len(lines[0]), room)
+	}
+	for _, line := range lines {
+		if line != lines[0] {
+			t.Fatalf("a line was cut: %q", line)
+		}
+	}
+}
+
+// The end does not wait for ever for an output that has stalled.
+func TestAccessEndsAlthoughStalled(t *testing.T) {
+	out := &gate{open: make(chan struct{})}
+	l, _, stop := startAccess(t, &AccessOutput{Writer: out}, 1)
+	l.Write(fullRecord())
+	stop()
+	close(out.open)
+}
+
+// disk is an output that becomes full, in the middle of a line, and has room again later.
+type disk struct {
+	memory
+	room int
+}
+
+func (d *disk) Write(p []byte) (int, error) {
+	d.mu.Lock()
+	n := min(len(p), d.room)
+	d.room -= n
+	d.mu.Unlock()
+	_, _ = d.memory.Write(p[:n])
+	if n < len(p) {
+		return n, errors.New("no space left on device")
+	}
+	return n, nil
+}
+
+func (d *disk) empty() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.room = 1 << 30
+}
+
+// A full disk costs lines, and no line is cut: the rest of the one that was follows when there is room.
+func TestAccessDiskFull(t *testing.T) {
+	r := fullRecord()
+	for _, room := range []int{0, 1, 500, 1000, 3333} {
+		out := &disk{room: room}
+		l, told, stop := startAccess(t, &AccessOutput{Writer: out}, 1)
+		const n = 20
+		for range n {
+			l.Write(r)
+		}
+		eventually(t, func() bool { return len(told.list()) == 1 && told.list()[0].Err != nil })
+		out.empty()
+		l.Write(r)
+		eventually(t, func() bool { return len(told.list()) == 2 && told.list()[1].Err == nil })
+		stop()
+		lines := out.lines()
+		written, dropped := l.Counts()
+		if written+dropped != n+1 || uint64(len(lines)) != written || dropped == 0 {
+			t.Errorf("room for %d: %d written, %d dropped, %d are there", room, written, dropped, len(lines))
+		}
+		for _, line := range lines {
+			if line != lines[len(lines)-1] {
+				t.Errorf("room for %d: a line was cut: %q", room, line)
+			}
+		}
+	}
+}
+
+func openAccess(t testing.TB, path string) *AccessOutput {
+	t.Helper()
+	out, err := OpenAccessOutput(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func readLines(t testing.TB, path string) []string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return splitLines(string(text))
+}
+
+// A file that is renamed under load and opened again: every line is in one of the two, whole.
+func TestAccessReopen(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "access.log")
+	l, told, stop := startAccess(t, openAccess(t, path), 1)
+	r := fullRecord()
+	const n = 4000
+	for i := range n {
+		l.Write(r)
+		if i == n/2 {
+			if err := os.Rename(path, path+".1"); err != nil {
+				t.Fatal(err)
+			}
+			l.Reopen()
+			eventually(t, func() bool { _, err := os.Stat(path); return err == nil })
+		}
+	}
+	stop()
+	first, second := readLines(t, path+".1"), readLines(t, path)
+	if len(first) == 0 || len(second) == 0 || len(first)+len(second) != n {
+		t.Errorf("%d and %d lines of %d", len(first), len(second), n)
+	}
+	for _, line := range append(first, second...) {
+		if line != first[0] {
+			t.Fatalf("a line was cut: %q", line)
+		}
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm()&0o027 != 0 {
+		t.Errorf("the file's mode: %v %v", info.Mode(), err)
+	}
+	if len(told.list()) > 0 {
+		t.Errorf("reported %v", told.list())
+	}
+}
+
+// A file that cannot be opened again is reported, and the old one stays.
+func TestAccessReopenFails(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "logs")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "access.log")
+	l, told, stop := startAccess(t, openAccess(t, path), 1)
+	if err := os.Rename(dir, dir+".moved"); err != nil {
+		t.Fatal(err)
+	}
+	l.Reopen()
+	eventually(t, func() bool { return len(told.list()) == 1 && told.list()[0].Err != nil })
+	l.Write(fullRecord())
+	stop()
+	if n := len(readLines(t, filepath.Join(dir+".moved", "access.log"))); n != 1 {
+		t.Errorf("%d lines", n)
+	}
+}
+
+// Switching from one output to another, off, and on again loses nothing that was logged for one.
+func TestAccessSwitch(t *testing.T) {
+	dir := t.TempDir()
+	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
+	l, _, stop := startAccess(t, openAccess(t, a), 1)
+	r := fullRecord()
+	for _, next := range []string{b, "off", a, "off", b} {
+		l.Write(r)
+		out, err := OpenAccessOutput(next, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Switch(out, 1)
+		eventually(t, func() bool { return l.next.Load() == nil && len(l.ordered) == 0 })
+	}
+	l.Write(r)
+	stop()
+	if n, m := len(readLines(t, a)), len(readLines(t, b)); n != 2 || m != 2 {
+		t.Errorf("%d lines and %d, want 2 and 2", n, m)
+	}
+	if written, dropped := l.Counts(); written != 4 || dropped != 0 {
+		t.Errorf("%d written, %d dropped", written, dropped)
+	}
+}
+
+func TestAccessOutputs(t *testing.T) {
+	if _, err := OpenAccessOutput(filepath.Join(t.TempDir(), "no", "such"), nil); err == nil {
+		t.Error("a file in a folder that is not there")
+	}
+	out := &memory{}
+	if o, err := OpenAccessOutput("stdout", out); err != nil || o.Writer != out || o.Close() != nil {
+		t.Error("standard output")
+	}
+}
+
+// eventually waits until ok, and fails the test when that takes too long.
+func eventually(t testing.TB, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("did not happen in time")
+		}
+	}
+}
