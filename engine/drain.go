@@ -105,6 +105,7 @@ func (e *Engine) shutdown() {
 	if s := e.snapshot.Load().limitStore; s != nil {
 		s.finish()
 	}
+	e.logging.finish()
 	for _, p := range e.snapshot.Load().pools {
 		p.finish()
 		p.CloseIdle()

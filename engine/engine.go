@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -23,13 +24,14 @@ import (
 	"github.com/sluice-gateway/sluice/limiter"
 )
 
-// Options is what an Engine is made of. All are needed but Sockets and Resolver.
+// Options is what an Engine is made of. All are needed but Sockets, Stdout and Resolver.
 type Options struct {
 	Path    string         // of gateway.toml
 	Version string         // of the program, for the status
 	Log     *telemetry.Log // the gateway's own log
 	Random  func() uint64  // uniform over all of uint64, safe for concurrent use
 	Sockets *listen.Set    // those that the process inherited; nil: none
+	Stdout  io.Writer      // what log.access = "stdout" means; nil: nothing
 	// Resolver looks up the names of upstreams; nil: the system's.
 	Resolver upstream.Resolver
 }
@@ -55,7 +57,9 @@ type Engine struct {
 	buffers    buffers
 	reloads    reloads
 	metrics    *telemetry.Metrics
-	exposition http.Handler  // of the metrics
+	exposition http.Handler // of the metrics
+	access     *telemetry.AccessLog
+	logging    worker        // writes it; outlives what is logged
 	connected  atomic.Uint32 // connections so far
 	phase      atomic.Int32  // of lifecycle
 
@@ -94,6 +98,7 @@ func New(o Options) (*Engine, error) {
 		e.sockets = &listen.Set{}
 	}
 	e.metrics = newMetrics()
+	e.access = e.newAccessLog()
 	e.exposition = e.metrics.Handler(metricFamilies(), e.report)
 	e.life, e.stop = context.WithCancel(context.Background())
 	e.revocations.list = revocation.New(revocation.Config{})
@@ -121,10 +126,14 @@ func (e *Engine) load() error {
 	}
 	e.limiter = newLimiter(file.Limits.Capacity, e.started)
 	snap, faults := compile(file, faults, e.origin(nil), e.started)
-	if err := faults.Err(); err != nil {
+	err := faults.Err()
+	if err != nil {
 		return err
 	}
 	if err := e.openRevocations(snap); err != nil {
+		return err
+	}
+	if snap.access, err = e.openAccessLog(nil, file); err != nil {
 		return err
 	}
 	if err := e.options.Log.SetLevel(file.Log.Level); err != nil {
@@ -179,6 +188,7 @@ func (e *Engine) Start() error {
 		return err
 	}
 	ctx := e.life
+	e.logging.start(context.Background(), e.access.Run)
 	e.startMethods(e.snapshot.Load())
 	e.startLimitStore(e.snapshot.Load())
 	e.background.Go(func() { e.watchClients(ctx) })
@@ -274,10 +284,15 @@ func (e *Engine) reload() error {
 	if err := e.openRevocations(snap); err != nil {
 		return err
 	}
-	opened, err := e.open(snap)
+	access, err := e.openAccessLog(last, file)
 	if err != nil {
 		return err
 	}
+	opened, err := e.open(snap)
+	if err != nil {
+		return errors.Join(err, access.Close())
+	}
+	snap.access = access
 	if err := e.options.Log.SetLevel(file.Log.Level); err != nil {
 		return fmt.Errorf("BUG: a log level that was accepted: %w", err)
 	}
@@ -307,7 +322,8 @@ func (e *Engine) live(snap *snapshot) {
 	}
 	snap.update.Commit(time.Since(e.started))
 	snap.plan.Commit(time.Now())
-	snap.update, snap.plan = nil, nil
+	e.access.Switch(snap.access, snap.file.Log.Sample)
+	snap.update, snap.plan, snap.access = nil, nil, nil
 	e.snapshot.Store(snap)
 }
 

@@ -33,15 +33,16 @@ type exchange struct {
 	body    wire.Body
 	broken  error // why the head was refused
 
-	method    []byte
-	host      []byte // as the client named it, port included
-	path      []byte // normalised: what is matched and what is forwarded
-	query     []byte // verbatim, with its "?"
-	client    netip.Addr
-	trusted   bool // the peer is a trusted proxy
-	keepAlive bool
-	upgrade   []byte // the protocol asked for, when the request may be upgraded
-	proceed   bool   // the client waits for 100 Continue
+	method     []byte
+	understood bool   // what follows is well-formed
+	host       []byte // as the client named it, port included
+	path       []byte // normalised: what is matched and what is forwarded
+	query      []byte // verbatim, with its "?"
+	client     netip.Addr
+	trusted    bool // the peer is a trusted proxy
+	keepAlive  bool
+	upgrade    []byte // the protocol asked for, when the request may be upgraded
+	proceed    bool   // the client waits for 100 Continue
 
 	requestID []byte
 	route     *route
@@ -232,7 +233,7 @@ func (x *exchange) reset() {
 	x.retrying, x.reopens, x.cutShort, x.left = false, 0, false, false
 	x.deadline = time.Time{}
 	x.principal, x.presented = nil, 0
-	x.asked, x.spent, x.record = false, spent{}, telemetry.Record{}
+	x.asked, x.understood, x.spent, x.record = false, false, spent{}, telemetry.Record{}
 	x.patience.reset()
 	x.metering.reset()
 	x.halted.Store(false)

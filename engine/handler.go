@@ -38,6 +38,7 @@ func (e *Engine) handle(x *exchange, ctx *fasthttp.RequestCtx) *Fault {
 	if fault := x.parse(); fault != nil {
 		return fault
 	}
+	x.understood = true
 	x.locate()
 
 	index, outcome := x.snap.table.Match(x.method, x.host, x.path, &x.captures)

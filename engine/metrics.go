@@ -54,6 +54,8 @@ const (
 	figureAuthFetched
 	figureRevocations
 	figureRevocationsKnown
+	figureAccessLines
+	figureAccessDropped
 	figures
 )
 
@@ -95,6 +97,8 @@ func metricFamilies() []telemetry.Family {
 		figureAuthRefused:      {Name: "auth_tokens_refused_total", Help: "Tokens found bad.", Counter: true, Labels: []string{"method"}},
 		figureAuthFetched:      {Name: "auth_keys_last_success_timestamp_seconds", Help: "When an issuer's keys were last fetched.", Labels: []string{"method"}},
 		figureRevocations:      {Name: "revocations", Help: "Revocations in force."},
+		figureAccessLines:      {Name: "access_log_lines_total", Help: "Lines of the access log that were written.", Counter: true},
+		figureAccessDropped:    {Name: "access_log_dropped_total", Help: "Lines of the access log that were lost: its output was full or did not keep up.", Counter: true},
 		figureRevocationsKnown: {Name: "revocations_known", Help: "0 until a shared store has said who is revoked: nobody is accepted; else 1."},
 	}
 	return families[:]
@@ -128,6 +132,9 @@ func (e *Engine) report(tell func(figure int, value float64, labels ...string)) 
 	}
 	tell(figureRevocations, float64(e.revocations.list.Len()))
 	tell(figureRevocationsKnown, truth(!e.revocations.unknown.Load()))
+	written, dropped := e.access.Counts()
+	tell(figureAccessLines, float64(written))
+	tell(figureAccessDropped, float64(dropped))
 }
 
 func reportUpstreams(tell emit, upstreams []UpstreamStatus) {

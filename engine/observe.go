@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"crypto/tls"
 	"time"
 
@@ -54,7 +55,12 @@ func (e *Engine) observe(x *exchange) {
 	r.Time, r.Duration = x.served, time.Since(x.served)
 	r.UpstreamTime, r.Waited = x.spent.upstream, x.spent.waited+c.stalled-x.spent.stalled
 	r.BytesIn, r.BytesOut = c.consumed()-x.spent.read, c.written-x.spent.written
-	r.RequestID, r.Method, r.Host, r.Path, r.Query = x.requestID, x.method, x.host, x.path, x.query
+	r.RequestID, r.Method = x.requestID, x.method
+	if x.understood {
+		r.Host, r.Path, r.Query = x.host, x.path, x.query
+	} else if x.broken == nil {
+		r.Path = barePath(x.line.Target)
+	}
 	r.Address, r.Stripe, r.TLS = x.client, c.stripe, c.tlsVersion
 	if !r.Address.IsValid() {
 		r.Address = c.peer
@@ -82,6 +88,19 @@ func (e *Engine) observe(x *exchange) {
 	x.recordReason(r)
 	x.recordLimit(r)
 	e.metrics.Observe(r)
+	e.access.Write(r)
+}
+
+// barePath is what can be told of a target that was refused: its path, if it begins with that, and nothing in which a
+// credential may be.
+func barePath(target []byte) []byte {
+	if target[0] != '/' {
+		return nil
+	}
+	if i := bytes.IndexAny(target, "?#"); i >= 0 {
+		return target[:i]
+	}
+	return target
 }
 
 func (x *exchange) recordReason(r *telemetry.Record) {

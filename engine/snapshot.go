@@ -35,8 +35,9 @@ type snapshot struct {
 	identity  identityHeaders
 	meters    map[string]*meter
 	quota     quotaFields
-	update    *limiter.Update // the limits, until the snapshot is live
-	plan      *telemetry.Plan // what is counted, likewise
+	update    *limiter.Update         // the limits, until the snapshot is live
+	plan      *telemetry.Plan         // what is counted, likewise
+	access    *telemetry.AccessOutput // likewise; nil: the one that is in use
 
 	limitStore *limitStore // nil: no limit is decided in Redis
 }

@@ -92,7 +92,7 @@ func (d *demonstration) prepare(address string, errOut io.Writer) error {
 	if err := d.writeFolder(); err != nil {
 		return errors.Join(err, sockets.Close())
 	}
-	p, err := newProcess(d.configPath(), sockets, errOut, os.Getenv)
+	p, err := newProcess(d.configPath(), sockets, io.Discard, errOut, os.Getenv)
 	if err != nil {
 		return errors.Join(err, sockets.Close())
 	}

@@ -116,6 +116,8 @@ func (d *demonstration) operatorStops() []stop {
 		{"what has been counted, and what a shadow would have refused", sluice + " limits show" + config},
 		{"forgive Trial", sluice + " limits reset" + config + "per-client Trial"},
 		{"what the gateway is and does", "curl " + admin + "/status"},
+		{"the same and more for Prometheus", "curl " + admin + "/metrics"},
+		{"what became of each request", "tail -n 5 " + filepath.Join(d.folder, "access.log")},
 		{"edit the configuration; it reloads by itself, or when told", "curl -X POST " + admin + "/reload"},
 	}
 }

@@ -51,7 +51,7 @@ func serveLimits(t *testing.T, adminAddress string) (address, config string) {
 	t.Cleanup(service.Close)
 	address = freeAddress(t)
 	config = writeConfig(t, fmt.Sprintf(limitsConfig, address, adminAddress, service.URL))
-	p, err := newProcess(config, &listen.Set{}, io.Discard, func(string) string { return "" })
+	p, err := newProcess(config, &listen.Set{}, io.Discard, io.Discard, func(string) string { return "" })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -110,6 +110,8 @@ func (p *process) supervise(signals <-chan os.Signal) {
 				p.log.Warn().Msg("not reloaded: the next process, on its way, reads the configuration itself")
 			case s == syscall.SIGHUP:
 				p.reload()
+			case s == syscall.SIGUSR1:
+				p.gateway.ReopenLogs()
 			case s == syscall.SIGUSR2 && !next.running():
 				next = p.handOver()
 			case s == syscall.SIGUSR2:

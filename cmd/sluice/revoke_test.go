@@ -47,7 +47,7 @@ func writeKeyGateway(t *testing.T, more string) keyGateway {
 
 func (g keyGateway) start(t *testing.T) {
 	t.Helper()
-	p, err := newProcess(g.config, &listen.Set{}, io.Discard, func(string) string { return "" })
+	p, err := newProcess(g.config, &listen.Set{}, io.Discard, io.Discard, func(string) string { return "" })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,11 +26,13 @@ func newRun(path *string) *cobra.Command {
 		Long: `Run serves what the configuration describes, until it is told to end.
 
 It reloads the configuration when the file changes; a faulty one changes
-nothing. It logs to standard error.
+nothing. It logs to standard error; the access log goes to standard output,
+unless [log].access says otherwise.
 
 Signals:
   SIGTERM, SIGINT  finish the requests under way, then exit; once more: at once
   SIGHUP           reload the configuration
+  SIGUSR1          open the access log again, if it is a file that was renamed
   SIGUSR2          start the program anew, a new version if there is one, hand
                    it the sockets, then finish as on SIGTERM
 
@@ -39,13 +41,15 @@ activation.`,
 		Example: `  sluice run -c /etc/sluice/gateway.toml
   curl http://127.0.0.1:9901/status`,
 		Args: usage(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error { return run(*path, cmd.ErrOrStderr()) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return run(*path, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
 	}
 }
 
 // run serves until the process is told to end. Signals count from its beginning, so that one which
 // comes early is acted on, not died of.
-func run(path string, errOut io.Writer) error {
+func run(path string, out, errOut io.Writer) error {
 	signals, stop := watchSignals()
 	defer stop()
 	program, err := programPath()
@@ -56,7 +60,7 @@ func run(path string, errOut io.Writer) error {
 	if err != nil {
 		return err
 	}
-	p, err := newProcess(path, sockets, errOut, os.Getenv)
+	p, err := newProcess(path, sockets, out, errOut, os.Getenv)
 	if err != nil {
 		return errors.Join(err, sockets.Close())
 	}
@@ -68,12 +72,12 @@ func run(path string, errOut io.Writer) error {
 	return nil
 }
 
-// watchSignals delivers the signals that a process acts on. SIGUSR1 is for logs that are files; there
-// are none yet, and without a taker it would kill.
+// watchSignals delivers the signals that a process acts on. SIGPIPE is none: when whoever reads the access log
+// ends, lines are lost, and the gateway serves on.
 func watchSignals() (signals <-chan os.Signal, stop func()) {
 	c := make(chan os.Signal, 8)
-	signal.Notify(c, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGUSR2)
-	signal.Ignore(syscall.SIGUSR1)
+	signal.Notify(c, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2)
+	signal.Ignore(syscall.SIGPIPE)
 	return c, func() { signal.Stop(c) }
 }
 
@@ -102,13 +106,15 @@ func sameFile(a, b string) bool {
 }
 
 // newProcess builds everything that can be at fault. It listens nowhere yet.
-func newProcess(path string, sockets *listen.Set, errOut io.Writer, getenv func(string) string) (*process, error) {
+func newProcess(path string, sockets *listen.Set, out, errOut io.Writer, getenv func(string) string) (*process, error) {
 	file, faults := config.Load(path)
 	if file == nil {
 		return nil, faults
 	}
 	log := telemetry.NewLog(errOut, file.Log.Format, wantsColor(errOut, getenv))
-	e, err := engine.New(engine.Options{Path: path, Version: version, Log: log, Random: rand.Uint64, Sockets: sockets})
+	e, err := engine.New(engine.Options{
+		Path: path, Version: version, Log: log, Random: rand.Uint64, Sockets: sockets, Stdout: out,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -109,8 +109,6 @@ func TestContract(t *testing.T) {
 	want := []string{
 		"server.tls.http2",
 		"server.tls.acme",
-		"log.access",
-		"log.sample",
 		"tracing",
 		"cluster",
 		"route[0].cors",

@@ -19,8 +19,6 @@ func notYet() []later {
 		{key: "server.tls.client_auth", when: not("none")},
 		{key: "server.tls.client_ca", when: not("")},
 		{key: "server.tls.acme", when: always},
-		{key: "log.access", when: not("off"), absent: withoutAccessLog},
-		{key: "log.sample", when: always},
 		{key: "tracing", when: always},
 		{key: "cluster", when: always},
 		{key: "limit.*.scope", when: is("cluster")},
@@ -80,5 +78,3 @@ func withoutHTTP2(f *File) {
 		f.Server.TLS.HTTP2 = false
 	}
 }
-
-func withoutAccessLog(f *File) { f.Log.Access = "off" }

@@ -40,8 +40,11 @@ func OpenAccessOutput(name string, stdout io.Writer) (*AccessOutput, error) {
 	return &AccessOutput{Writer: file, path: name}, nil
 }
 
-// Close closes a file; what is not one stays.
+// Close closes a file; what is not one stays. No output has nothing to close.
 func (o *AccessOutput) Close() error {
+	if o == nil {
+		return nil
+	}
 	if file, ok := o.Writer.(*os.File); ok && o.path != "" {
 		return file.Close()
 	}

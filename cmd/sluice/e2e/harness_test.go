@@ -144,7 +144,7 @@ type gateway struct {
 
 // startGateway runs the gateway with a configuration and returns once it is ready. $LISTEN, $ADMIN and
 // $DIR in the text stand for two free addresses and a temporary directory; a text without [server] or
-// [admin] gets them. When the test ends, so does the process; a data race or a panic in it fails the test.
+// [admin] gets them, and one without [log] no access log. When the test ends, so does the process; a data race or a panic in it fails the test.
 func startGateway(t testing.TB, text string, env ...string) *gateway {
 	t.Helper()
 	g := newGateway(t, text)
@@ -166,6 +166,9 @@ func (g *gateway) configure(text string) {
 	g.t.Helper()
 	if !strings.Contains(text, "[server]") {
 		text = "[server]\nlisten = [\"$LISTEN\"]\n" + text
+	}
+	if !strings.Contains(text, "[log]") { // the access log would come between the lines that tests look for
+		text = "[log]\naccess = \"off\"\n" + text
 	}
 	if !strings.Contains(text, "[admin]") {
 		text = "[admin]\nlisten = \"$ADMIN\"\n" + text
