@@ -138,6 +138,7 @@ type gateway struct {
 	dir     string   // $DIR: a directory of its own; holds gateway.toml
 	log     output   // standard output and standard error
 	through []string // a command that becomes the gateway, whose command line follows; usually none
+	stdout  *os.File // standard output instead; nil: log
 	command *exec.Cmd
 	exited  chan struct{}
 }
@@ -192,6 +193,9 @@ func (g *gateway) start(env ...string) {
 	// The race runtime otherwise sleeps a second at every exit.
 	g.command.Env = append(os.Environ(), append(env, "GORACE=atexit_sleep_ms=10")...)
 	g.command.Stdout, g.command.Stderr = &g.log, &g.log
+	if g.stdout != nil {
+		g.command.Stdout = g.stdout
+	}
 	if err := g.command.Start(); err != nil {
 		g.t.Fatal(err)
 	}
