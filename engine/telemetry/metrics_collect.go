@@ -45,20 +45,20 @@ func newTrafficFamilies() []*dto.MetricFamily {
 	return all
 }
 
-// bounds are the borders of fine buckets that are published.
+// bounds are the borders of groups that are published.
 type bounds struct {
-	last    []int // the fine bucket that a bound ends
+	last    []int // the group that a bound ends
 	seconds []float64
 }
 
 func newBounds(least, most time.Duration) *bounds {
 	b := &bounds{}
 	for bucket := 1; bucket < buckets; bucket++ {
-		low := lowerEnd(bucket)
-		if step := (bucket - 1) % perDecade; low < least || low > most || step != 0 && step != 6 && step != 11 {
+		low, group := lowerEnd(bucket), groupOf(bucket-1)
+		if low < least || low > most || group == groupOf(bucket) {
 			continue
 		}
-		b.last = append(b.last, bucket-1)
+		b.last = append(b.last, group)
 		b.seconds = append(b.seconds, float64(low.Microseconds())/1e6)
 	}
 	return b
@@ -71,9 +71,9 @@ func (b *bounds) histogram(t *spreadTotals) *dto.Histogram {
 	values := make([]uint64, len(b.last)+1)
 	var all uint64
 	next := 0
-	for bucket, n := range t.counts {
+	for group, n := range t.counts {
 		all += n
-		if next < len(b.last) && bucket == b.last[next] {
+		if next < len(b.last) && group == b.last[next] {
 			values[next] = all
 			made[next].CumulativeCount, made[next].UpperBound = &values[next], &b.seconds[next]
 			pointers[next] = &made[next]

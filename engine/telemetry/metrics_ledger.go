@@ -26,7 +26,7 @@ type upstreamLedger struct{ times spreadTotals }
 // spreadTotals is all that histograms have counted: they wrap around, and this does not.
 type spreadTotals struct {
 	seen   spread
-	counts [buckets]uint64
+	counts [groups]uint64
 	sum    uint64 // nanoseconds
 }
 
@@ -48,7 +48,7 @@ func (t *spreadTotals) advance(h ...*histogram) (fresh spread) {
 	}
 	for b := range now {
 		fresh[b] = now[b] - t.seen[b]
-		t.counts[b] += uint64(fresh[b])
+		t.counts[groupOf(b)] += uint64(fresh[b])
 	}
 	t.seen = now
 	return fresh

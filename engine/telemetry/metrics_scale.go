@@ -13,6 +13,7 @@ const (
 	perDecade = 16
 	decades   = 7
 	buckets   = 1 + perDecade*decades + 1
+	groups    = 1 + 3*decades + 1 // of buckets: what lies between two bounds
 )
 
 // decadeSteps are the lower borders of the buckets of a decade, in hundredths of its beginning.
@@ -59,6 +60,22 @@ func lowerEnd(bucket int) time.Duration {
 	}
 	decade, step := (bucket-1)/perDecade, (bucket-1)%perDecade
 	return time.Duration(decadeSteps[step] * int64(powers[decade+firstDecade]) / 100) // #nosec G115 -- at most 1e11
+}
+
+// groupOf is the group of a bucket.
+func groupOf(bucket int) int {
+	if bucket == 0 || bucket == buckets-1 {
+		return bucket * (groups - 1) / (buckets - 1)
+	}
+	decade, step := (bucket-1)/perDecade, (bucket-1)%perDecade
+	group := 1 + 3*decade
+	if step >= 6 {
+		group++
+	}
+	if step >= 11 {
+		group++
+	}
+	return group
 }
 
 // histogram counts durations. Its counts wrap around: who reads it takes differences.
