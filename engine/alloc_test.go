@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestAllocations holds the hot path to none: a whole exchange, both sockets and the test's own client
-// and origin included.
+// TestAllocations holds the hot path to none: a whole exchange, counted and logged, both sockets and the test's own
+// client and origin included.
 func TestAllocations(t *testing.T) {
 	for _, c := range []struct{ name, request string }{
 		{"a GET through switch, split and strip_prefix", usualRequest},
@@ -71,14 +71,18 @@ func responseSize(t testing.TB, client *rawClient, request []byte) int {
 }
 
 func BenchmarkExchange(b *testing.B) {
-	g := startGateway(b, destinationTables(rawServer(b, smallAnswer)))
-	client := dial(b, g.address)
-	request := []byte(usualRequest)
-	answer := make([]byte, responseSize(b, client, request))
-	b.ReportAllocs()
-	for b.Loop() {
-		if err := client.exchange(request, answer); err != nil {
-			b.Fatal(err)
-		}
+	for name, access := range map[string]string{"not logged": "off", "logged to a file": "access.log"} {
+		b.Run(name, func(b *testing.B) {
+			g := startGateway(b, "[log]\naccess = \""+access+"\"\n"+destinationTables(rawServer(b, smallAnswer)))
+			client := dial(b, g.address)
+			request := []byte(usualRequest)
+			answer := make([]byte, responseSize(b, client, request))
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := client.exchange(request, answer); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

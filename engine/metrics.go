@@ -3,6 +3,7 @@ package engine
 import (
 	"net/http"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/sluice-gateway/sluice/engine/telemetry"
@@ -19,6 +20,16 @@ func newMetrics() *telemetry.Metrics {
 
 // Metrics answers scrapes of Prometheus.
 func (e *Engine) Metrics() http.Handler { return e.exposition }
+
+// MetricNames lists the families of metrics that are the gateway's own, in order.
+func MetricNames() []string {
+	names := telemetry.Names()
+	for _, f := range metricFamilies() {
+		names = append(names, "sluice_"+f.Name)
+	}
+	slices.Sort(names)
+	return names
+}
 
 // The figures that are asked for when somebody scrapes: those of exchanges are counted by telemetry.
 const (

@@ -5,6 +5,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -135,6 +138,9 @@ func TestMetricsOfKnownLoad(t *testing.T) {
 	if status.Requests != 7 || status.Responses["2xx"] != 3 || status.Responses["4xx"] != 4 {
 		t.Errorf("the status tells of %d requests, %v", status.Requests, status.Responses)
 	}
+	if status.Unrouted.Requests != 1 || status.Unrouted.Refusals["bad_request"] != 1 {
+		t.Errorf("without a route: %+v", status.Unrouted)
+	}
 	if traffic.Requests != 6 || traffic.Statuses["2xx"] != 3 || traffic.Refusals["rate_limited"] != 3 || traffic.Duration.P50 <= 0 ||
 		traffic.Duration.P99 < traffic.Duration.P50 || traffic.BytesIn < 6*29 || traffic.BytesOut <= 0 {
 		t.Errorf("the route's traffic is %+v", traffic)
@@ -189,5 +195,24 @@ func TestMetricsOutliveReloads(t *testing.T) {
 	}
 	if n := sum(scraped(t, g.Metrics()), "sluice_config_reloads_total", "result=failed"); n != 1 {
 		t.Errorf("%v failed reloads", n)
+	}
+}
+
+// TestMetricsAreDocumented keeps the README's table and the code the same.
+func TestMetricsAreDocumented(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := regexp.MustCompile(`sluice_[a-z_]+`).FindAllString(string(readme), -1)
+	for _, name := range MetricNames() {
+		if !slices.Contains(documented, name) {
+			t.Errorf("the README does not tell of %s", name)
+		}
+	}
+	for _, name := range documented {
+		if !slices.Contains(MetricNames(), name) {
+			t.Errorf("the README tells of %s, which is no metric", name)
+		}
 	}
 }

@@ -19,6 +19,7 @@ const (
 	tomlOnly = "github.com/BurntSushi/toml/..."
 	jwxOnly  = "github.com/lestrrat-go/jwx/..."
 	redis    = "github.com/redis/..."
+	metrics  = "github.com/prometheus/..."
 	telling  = ours + "/engine/telemetry/..."
 )
 
@@ -58,6 +59,8 @@ func directions() []direction {
 			reason: "who verifies tokens is told apart from who is told the outcome"},
 		{of: []string{"./..."}, but: []string{"./auth/keystore", "./auth/revocation", "./limiter/central"}, never: []string{redis},
 			reason: "Redis is a place to keep things: the rest of the gateway works without it"},
+		{of: []string{"./..."}, but: []string{"./engine/telemetry"}, never: []string{metrics},
+			reason: "what is counted is told apart from how it is published"},
 		{of: []string{"./auth", "./auth/keystore", "./auth/revocation", "./limiter/...", "./router"}, never: []string{"net/http"},
 			reason: "who decides does not fetch"},
 		{of: []string{"./limiter"}, never: []string{redis, "./limiter/..."}, closure: true,
@@ -197,6 +200,7 @@ func TestHouseSeesBrokenDirections(t *testing.T) {
 		{"engine", "github.com/redis/rueidis", "Redis stays in the stores"},
 		{"limiter", ours + "/limiter/central", "the limiter works without a store"},
 		{"auth", "net/http", "keys are fetched next door"},
+		{"engine/admin", "github.com/prometheus/client_golang/prometheus/promhttp", "telemetry publishes"},
 		{"engine/admin", "os/signal", "signals are the command's"},
 		{"cmd/sluice/e2e", ours + "/engine", "end-to-end tests look from outside"},
 	}

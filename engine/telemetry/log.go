@@ -1,4 +1,5 @@
-// Package telemetry is what the gateway tells of itself: today its own log.
+// Package telemetry is what the gateway tells of itself: its own log, and of every exchange, once, a Record, from which
+// metrics and the access log are made. It knows nothing of the gateway's other rooms.
 package telemetry
 
 import (

@@ -45,6 +45,14 @@ func newTrafficFamilies() []*dto.MetricFamily {
 	return all
 }
 
+// Names lists what is counted of exchanges, by the names under which it is published.
+func Names() (names []string) {
+	for _, f := range newTrafficFamilies() {
+		names = append(names, f.GetName())
+	}
+	return names
+}
+
 // bounds are the borders of groups that are published.
 type bounds struct {
 	last    []int // the group that a bound ends
