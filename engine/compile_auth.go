@@ -155,7 +155,14 @@ func (c *compiler) redisKeys(m *method) error {
 	tried := make(chan struct{}) // closed when the first attempt to connect has ended
 	hear := sync.OnceFunc(func() { close(tried) })
 	var usable atomic.Bool
-	m.state = func(time.Time) MethodState { return MethodState{Usable: usable.Load()} }
+	var begun atomic.Pointer[keystore.Redis]
+	m.state = func(time.Time) MethodState {
+		s := MethodState{Usable: usable.Load()}
+		if store := begun.Load(); store != nil {
+			s.Keys = store.Len()
+		}
+		return s
+	}
 	settings := keystore.RedisConfig{
 		URL: r.URL.Reveal(), Prefix: r.Prefix, Timeout: r.Timeout,
 		CacheTTL: k.CacheTTL, NegativeTTL: k.NegativeTTL, StaleIfError: k.StaleIfError,
@@ -181,6 +188,7 @@ func (c *compiler) redisKeys(m *method) error {
 			log.Error().Err(err).Msg("API keys cannot be read in Redis")
 			return
 		}
+		begun.Store(store)
 		m.verifier = auth.NewKeys(store)
 		m.end = store.Close
 		select {

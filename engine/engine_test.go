@@ -22,6 +22,7 @@ type gateway struct {
 	path     string
 	address  string
 	resolver upstream.Resolver // nil: the system's
+	stdout   io.Writer         // nil: nothing
 }
 
 // startGateway runs an engine on a free port with the tables given.
@@ -43,6 +44,7 @@ func (g *gateway) launch(t testing.TB, random func() uint64) {
 	t.Helper()
 	e, err := New(Options{
 		Path: g.path, Version: "test", Random: random, Log: telemetry.NewLog(io.Discard, "json", false), Resolver: g.resolver,
+		Stdout: g.stdout,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +62,13 @@ func (g *gateway) launch(t testing.TB, random func() uint64) {
 
 func (g *gateway) write(t testing.TB, tables string) {
 	t.Helper()
-	text := fmt.Sprintf("[server]\nlisten = [%q]\n[admin]\nlisten = \"\"\n%s", g.address, tables)
+	g.writeServer(t, "", tables)
+}
+
+// writeServer writes a configuration with more keys of [server].
+func (g *gateway) writeServer(t testing.TB, server, tables string) {
+	t.Helper()
+	text := fmt.Sprintf("[server]\nlisten = [%q]\n%s[admin]\nlisten = \"\"\n%s", g.address, server, tables)
 	if err := os.WriteFile(g.path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

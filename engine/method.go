@@ -40,7 +40,7 @@ type verifier interface {
 type MethodState struct {
 	Name        string    `json:"name"`
 	Usable      bool      `json:"usable"`
-	Keys        int       `json:"keys,omitempty"`        // of an issuer
+	Keys        int       `json:"keys,omitempty"`        // of an issuer; or API keys that are known
 	LastSuccess time.Time `json:"last_success,omitzero"` // of fetching them
 	LastError   string    `json:"last_error,omitempty"`  // why the last attempt failed
 	Remembered  uint64    `json:"cache_hits,omitempty"`  // credentials accepted because they were remembered

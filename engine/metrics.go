@@ -42,6 +42,10 @@ const (
 	figureAccepted
 	figureCertificateExpiry
 	figureRetries
+	figureRetriesRefused
+	figureBusy
+	figureWaiting
+	figureUnresolved
 	figureTargetPresent
 	figureTargetHealthy
 	figureTargetBreaker
@@ -71,7 +75,7 @@ const (
 )
 
 func metricFamilies() []telemetry.Family {
-	target := []string{"upstream", "target"}
+	target := []string{"upstream", "target", "address"}
 	families := [figures]telemetry.Family{
 		figureBuild:        {Name: "build_info", Help: "1, for this version.", Labels: []string{"version", "go"}},
 		figureReady:        {Name: "ready", Help: "1 while the gateway wants requests, else 0."},
@@ -84,11 +88,15 @@ func metricFamilies() []telemetry.Family {
 		figureCertificateExpiry: {Name: "certificate_expiry_timestamp_seconds", Help: "When the first certificate of a name ends.", Labels: []string{"name"}},
 
 		figureRetries:           {Name: "upstream_retries_total", Help: "Attempts that were not the first of their request.", Counter: true, Labels: target[:1]},
+		figureRetriesRefused:    {Name: "upstream_retries_refused_total", Help: "Retries that the budget did not allow.", Counter: true, Labels: target[:1]},
+		figureBusy:              {Name: "upstream_busy_total", Help: "Requests for which no target had room at once.", Counter: true, Labels: target[:1]},
+		figureWaiting:           {Name: "upstream_waiting", Help: "Requests that wait for a target to have room.", Labels: target[:1]},
+		figureUnresolved:        {Name: "upstream_unresolved_names", Help: "Names among the targets that cannot be looked up at present.", Labels: target[:1]},
 		figureTargetPresent:     {Name: "target_present", Help: "1 if the target takes part in the choice, 0 if health checks or ejection keep it out.", Labels: target},
 		figureTargetHealthy:     {Name: "target_healthy", Help: "1 if active checks find the target healthy, else 0; none without checks.", Labels: target},
 		figureTargetBreaker:     {Name: "target_breaker_state", Help: "0: closed, 1: half-open, 2: open.", Labels: target},
 		figureTargetInFlight:    {Name: "target_in_flight", Help: "Requests that the target is working on.", Labels: target},
-		figureTargetConnections: {Name: "target_connections", Help: "Connections to the target, by state: active or idle.", Labels: append(target[:2:2], "state")},
+		figureTargetConnections: {Name: "target_connections", Help: "Connections to the target, by state: active or idle.", Labels: append(target[:3:3], "state")},
 		figureTargetRequests:    {Name: "target_requests_total", Help: "Attempts that were sent to the target.", Counter: true, Labels: target},
 		figureTargetFailures:    {Name: "target_failures_total", Help: "Those of them that were answered 5xx, or not at all.", Counter: true, Labels: target},
 		figureTargetOpened:      {Name: "target_breaker_opened_total", Help: "How often the target's breaker opened.", Counter: true, Labels: target},
@@ -103,7 +111,7 @@ func metricFamilies() []telemetry.Family {
 		figureQueued:           {Name: "limiter_queued", Help: "Requests that wait for their turn in a leaky bucket."},
 
 		figureAuthUsable:       {Name: "auth_usable", Help: "1 if the method can judge credentials at present, else 0.", Labels: []string{"method"}},
-		figureAuthKeys:         {Name: "auth_keys", Help: "Keys that the method knows: an issuer's, or API keys of a file.", Labels: []string{"method"}},
+		figureAuthKeys:         {Name: "auth_keys", Help: "Keys that the method knows: an issuer's, or API keys of a file, or those remembered of Redis.", Labels: []string{"method"}},
 		figureAuthAccepted:     {Name: "auth_tokens_accepted_total", Help: "Tokens found good, by how: remembered or verified.", Counter: true, Labels: []string{"method", "how"}},
 		figureAuthRefused:      {Name: "auth_tokens_refused_total", Help: "Tokens found bad.", Counter: true, Labels: []string{"method"}},
 		figureAuthFetched:      {Name: "auth_keys_last_success_timestamp_seconds", Help: "When an issuer's keys were last fetched.", Labels: []string{"method"}},
@@ -151,19 +159,23 @@ func (e *Engine) report(tell func(figure int, value float64, labels ...string)) 
 func reportUpstreams(tell emit, upstreams []UpstreamStatus) {
 	for _, u := range upstreams {
 		tell(figureRetries, float64(u.Retries), u.Name)
+		tell(figureRetriesRefused, float64(u.Refused), u.Name)
+		tell(figureBusy, float64(u.Busy), u.Name)
+		tell(figureWaiting, float64(u.Waiting), u.Name)
+		tell(figureUnresolved, float64(len(u.Names)), u.Name)
 		for _, t := range u.Targets {
-			tell(figureTargetPresent, truth(t.Present), u.Name, t.Address)
+			tell(figureTargetPresent, truth(t.Present), u.Name, t.Name, t.Address)
 			if t.Health != "" {
-				tell(figureTargetHealthy, truth(t.Health == "healthy"), u.Name, t.Address)
+				tell(figureTargetHealthy, truth(t.Health == "healthy"), u.Name, t.Name, t.Address)
 			}
-			tell(figureTargetBreaker, map[string]float64{"half-open": 1, "open": 2}[t.Breaker], u.Name, t.Address)
-			tell(figureTargetInFlight, float64(t.InFlight), u.Name, t.Address)
-			tell(figureTargetConnections, float64(t.Connections-t.Idle), u.Name, t.Address, "active")
-			tell(figureTargetConnections, float64(t.Idle), u.Name, t.Address, "idle")
-			tell(figureTargetRequests, float64(t.Requests), u.Name, t.Address)
-			tell(figureTargetFailures, float64(t.Failures), u.Name, t.Address)
-			tell(figureTargetOpened, float64(t.Opened), u.Name, t.Address)
-			tell(figureTargetEjections, float64(t.Ejections), u.Name, t.Address)
+			tell(figureTargetBreaker, map[string]float64{"half-open": 1, "open": 2}[t.Breaker], u.Name, t.Name, t.Address)
+			tell(figureTargetInFlight, float64(t.InFlight), u.Name, t.Name, t.Address)
+			tell(figureTargetConnections, float64(t.Connections-t.Idle), u.Name, t.Name, t.Address, "active")
+			tell(figureTargetConnections, float64(t.Idle), u.Name, t.Name, t.Address, "idle")
+			tell(figureTargetRequests, float64(t.Requests), u.Name, t.Name, t.Address)
+			tell(figureTargetFailures, float64(t.Failures), u.Name, t.Name, t.Address)
+			tell(figureTargetOpened, float64(t.Opened), u.Name, t.Name, t.Address)
+			tell(figureTargetEjections, float64(t.Ejections), u.Name, t.Name, t.Address)
 		}
 	}
 }

@@ -147,6 +147,13 @@ func (r *Redis) Close() {
 	<-r.done
 }
 
+// Len is how many keys are remembered.
+func (r *Redis) Len() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.known.count
+}
+
 // Lookup does what auth.KeyLookup says. A key that is current, or that is used while Redis is known to be
 // away, costs no lock and no allocation. now is the time of day, in step with the clock of this machine.
 func (r *Redis) Lookup(ctx context.Context, d auth.Digest, now time.Time) (*auth.Principal, error) {

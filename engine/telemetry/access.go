@@ -104,7 +104,7 @@ func (l *accessLine) write(r *Record) {
 	e := l.logger.Log()
 	l.text = r.Time.UTC().AppendFormat(l.text[:0], "2006-01-02T15:04:05.000000Z")
 	e.Bytes("time", l.text)
-	l.bytes(e, "request_id", r.RequestID, longestText)
+	e.Bytes("request_id", r.RequestID) // the engine's own, or looked at
 	l.bytes(e, "trace_id", r.TraceID, longestText)
 	l.string(e, "client_id", r.Client)
 	l.string(e, "tier", r.Tier)
