@@ -190,20 +190,27 @@ func (w *accessWriter) flush() {
 		select {
 		case chunk := <-r.full:
 			w.write(chunk)
+		case line := <-r.spill:
+			w.emit(line)
 		default:
 			return
 		}
 	}
 }
 
+// write writes a chunk and gives it back.
 func (w *accessWriter) write(chunk []byte) {
+	w.emit(chunk)
 	l := w.log
-	defer func() {
-		l.ring.release(chunk)
-		if l.ring.relaxed() && l.trouble.stalled.CompareAndSwap(true, false) {
-			notify(l.trouble.changed)
-		}
-	}()
+	l.ring.release(chunk)
+	if l.ring.relaxed() && l.trouble.stalled.CompareAndSwap(true, false) {
+		notify(l.trouble.changed)
+	}
+}
+
+// emit writes lines, counts them, and keeps the rest of one that was cut.
+func (w *accessWriter) emit(text []byte) {
+	l := w.log
 	if w.output.Writer == nil {
 		w.obey() // it was switched on just now
 	}
@@ -211,20 +218,20 @@ func (w *accessWriter) write(chunk []byte) {
 		return // or off, while lines were under way
 	}
 	if !w.mend() {
-		l.drop(lines(chunk), *l.trouble.failed.Load())
+		l.drop(lines(text), *l.trouble.failed.Load())
 		return
 	}
-	n, err := w.output.Write(chunk)
+	n, err := w.output.Write(text)
 	if err == nil {
-		l.written.Add(lines(chunk))
+		l.written.Add(lines(text))
 		if l.trouble.failed.Swap(nil) != nil {
 			notify(l.trouble.changed)
 		}
 		return
 	}
-	rest := chunk[n:]
-	l.written.Add(lines(chunk[:n]))
-	if n > 0 && chunk[n-1] != '\n' {
+	rest := text[n:]
+	l.written.Add(lines(text[:n]))
+	if n > 0 && text[n-1] != '\n' {
 		end := bytes.IndexByte(rest, '\n') + 1
 		w.torn = append(w.torn[:0], rest[:end]...)
 		rest = rest[end:]

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"bytes"
 	"math/bits"
 	"runtime"
 	"sync"
@@ -9,9 +10,10 @@ import (
 const (
 	chunkSize  = 64 << 10
 	mostChunks = 64 // 4 MiB in all
-	// rounds is how often a line is offered to all shelves before it is given up: each is busy for the time that
-	// it takes to copy a line, unless the kernel has put aside who is at it.
-	rounds = 64
+	// rounds is how often a line is offered to all shelves: each is busy for the time that it takes to copy a line,
+	// unless the kernel has put aside who is at it. Then the line is spilled.
+	rounds    = 16
+	mostSpilt = 256 // lines
 )
 
 // ring keeps lines until they are written. There is a shelf for every processor; a line goes to the first that
@@ -21,7 +23,8 @@ type ring struct {
 	mask    uint32
 	free    chan []byte   // with room for all chunks; nil stands for one that was never used
 	full    chan []byte   // likewise
-	wake    chan struct{} // a chunk was begun
+	wake    chan struct{} // a chunk was begun, or a line spilled
+	spill   chan []byte   // lines for which no shelf was free
 }
 
 // shelf is where lines are put. Its chunk is nil when there is none.
@@ -35,6 +38,7 @@ func (r *ring) init(processors int) {
 	n := 1 << bits.Len(uint(min(max(processors, 1), mostStripes)-1))
 	r.shelves, r.mask = make([]shelf, n), uint32(n-1) // #nosec G115 -- at most mostStripes
 	r.free, r.full, r.wake = make(chan []byte, mostChunks), make(chan []byte, mostChunks), make(chan struct{}, 1)
+	r.spill = make(chan []byte, mostSpilt)
 	for range mostChunks {
 		r.free <- nil
 	}
@@ -58,7 +62,13 @@ func (r *ring) put(stripe uint32, line []byte) bool {
 		}
 		runtime.Gosched()
 	}
-	return false
+	select {
+	case r.spill <- bytes.Clone(line):
+		notify(r.wake)
+		return true
+	default:
+		return false
+	}
 }
 
 // keep puts a line on a shelf that is the caller's.

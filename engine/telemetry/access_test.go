@@ -262,3 +262,23 @@ func eventually(t testing.TB, ok func() bool) {
 		}
 	}
 }
+
+// A line that finds everybody at a shelf, as when the kernel has put them aside, is not lost.
+func TestAccessSpills(t *testing.T) {
+	out := &memory{}
+	l, _, stop := startAccess(t, &AccessOutput{Writer: out}, 1)
+	for i := range l.ring.shelves {
+		l.ring.shelves[i].busy.Lock()
+	}
+	const n = mostSpilt + 10
+	for range n {
+		l.Write(fullRecord())
+	}
+	for i := range l.ring.shelves {
+		l.ring.shelves[i].busy.Unlock()
+	}
+	stop()
+	if written, dropped := l.Counts(); written+dropped != n || written < mostSpilt || uint64(len(out.lines())) != written {
+		t.Errorf("%d written, %d dropped, %d are there", written, dropped, len(out.lines()))
+	}
+}
