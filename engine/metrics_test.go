@@ -138,8 +138,8 @@ func TestMetricsOfKnownLoad(t *testing.T) {
 	if status.Requests != 7 || status.Responses["2xx"] != 3 || status.Responses["4xx"] != 4 {
 		t.Errorf("the status tells of %d requests, %v", status.Requests, status.Responses)
 	}
-	if status.Unrouted.Requests != 1 || status.Unrouted.Refusals["bad_request"] != 1 {
-		t.Errorf("without a route: %+v", status.Unrouted)
+	if rest := g.metrics.Traffic(nil); rest.Requests != 1 || rest.Refusals["bad_request"] != 1 {
+		t.Errorf("without a route: %+v", rest)
 	}
 	if traffic.Requests != 6 || traffic.Statuses["2xx"] != 3 || traffic.Refusals["rate_limited"] != 3 || traffic.Duration.P50 <= 0 ||
 		traffic.Duration.P99 < traffic.Duration.P50 || traffic.BytesIn < 6*29 || traffic.BytesOut <= 0 {

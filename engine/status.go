@@ -22,7 +22,6 @@ type Status struct {
 	Requests     uint64               `json:"requests"`
 	Responses    map[string]uint64    `json:"responses"` // by class, such as 2xx
 	Routes       []RouteStatus        `json:"routes"`
-	Unrouted     Traffic              `json:"unrouted"` // requests that no route took
 	Upstreams    []UpstreamStatus     `json:"upstreams"`
 	Auth         []MethodState        `json:"auth,omitempty"`
 	Revocations  RevocationStatus     `json:"revocations"`
@@ -136,7 +135,6 @@ func (e *Engine) Status(now time.Time) Status {
 		Routes: e.routeStatuses(snap), Upstreams: snap.upstreamStatuses(now.Sub(e.started)), Limits: e.Limits(),
 		LimitStore: e.LimitStore(),
 	}
-	s.Unrouted = newTraffic(e.metrics.Traffic(nil))
 	s.Auth = snap.methodStates(now)
 	s.Revocations = RevocationStatus{InForce: e.revocations.list.Len(), Known: !e.revocations.unknown.Load()}
 	var classes [6]uint64

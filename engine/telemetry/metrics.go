@@ -231,8 +231,9 @@ func (p *Plan) Commit(now time.Time) {
 func (m *Metrics) forget(now time.Time) {
 	for name, r := range m.routes {
 		if !r.left.IsZero() && now.Sub(r.left) > farewell && r.inFlight() == 0 {
-			r.settle()
-			m.retired.add(&r.ledger.overhead)
+			if r.settle(); r.ledger != nil {
+				m.retired.add(&r.ledger.overhead)
+			}
 			delete(m.routes, name)
 		}
 	}

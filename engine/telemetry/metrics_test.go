@@ -242,7 +242,7 @@ func TestMetricsOfRemovedRoutes(t *testing.T) {
 		r.Begin(m, 0)
 		m.Observe(&Record{Route: r, Status: 200, Duration: time.Millisecond})
 	}
-	first := use("a", "b")
+	first := use("a", "b", "never asked for")
 	ask(first["a"])
 	ask(first["b"])
 	use("a")
