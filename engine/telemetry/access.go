@@ -4,17 +4,6 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
-	"time"
-	"unicode"
-	"unicode/utf8"
-
-	"github.com/rs/zerolog"
-)
-
-// The longest texts of a line; what is longer is cut.
-const (
-	longestPath = 2048
-	longestText = 256
 )
 
 // AccessLog writes a line of JSON for every exchange. Write never waits: lines go through a buffer of bounded size,
@@ -48,11 +37,7 @@ func NewAccessLog(o AccessOptions) *AccessLog {
 	l := &AccessLog{options: o, ordered: make(chan struct{}, 1)}
 	l.ring.init(o.Processors)
 	l.trouble.changed = make(chan struct{}, 1)
-	l.lines.New = func() any {
-		line := &accessLine{log: l}
-		line.logger = zerolog.New(line)
-		return line
-	}
+	l.lines.New = func() any { return &accessLine{} }
 	return l
 }
 
@@ -65,8 +50,9 @@ func (l *AccessLog) Write(r *Record) {
 		return
 	}
 	line := l.lines.Get().(*accessLine)
-	line.stripe = r.Stripe
-	line.write(r)
+	if line.make(r); !l.ring.put(r.Stripe, line.text) {
+		l.drop(1, nil)
+	}
 	l.lines.Put(line)
 }
 
@@ -81,112 +67,4 @@ func sampleThreshold(share float64) uint64 {
 		return math.MaxUint64
 	}
 	return uint64(max(share, 0) * (1 << 64))
-}
-
-// accessLine makes one line after the other.
-type accessLine struct {
-	log    *AccessLog
-	logger zerolog.Logger // writes to the line itself
-	stripe uint32
-	text   []byte
-}
-
-// Write takes a line, whole, as the logger has made it.
-func (l *accessLine) Write(line []byte) (int, error) {
-	if !l.log.ring.put(l.stripe, line) {
-		l.log.drop(1, nil)
-	}
-	return len(line), nil
-}
-
-// write makes the line of an exchange. What is empty is left out.
-func (l *accessLine) write(r *Record) {
-	e := l.logger.Log()
-	l.text = r.Time.UTC().AppendFormat(l.text[:0], "2006-01-02T15:04:05.000000Z")
-	e.Bytes("time", l.text)
-	e.Bytes("request_id", r.RequestID) // the engine's own, or looked at
-	l.bytes(e, "trace_id", r.TraceID, longestText)
-	l.string(e, "client_id", r.Client)
-	l.string(e, "tier", r.Tier)
-	if r.Address.IsValid() {
-		l.text = r.Address.WithZone("").AppendTo(l.text[:0])
-		e.Bytes("ip", l.text)
-	}
-	l.bytes(e, "method", r.Method, longestText)
-	l.bytes(e, "host", r.Host, longestText)
-	l.bytes(e, "path", r.Path, longestPath)
-	if r.Route != nil {
-		l.string(e, "route", r.Route.name)
-	}
-	l.string(e, "variant", r.Variant)
-	if r.Upstream != nil {
-		l.string(e, "upstream", r.Upstream.name)
-	}
-	l.string(e, "target", r.Target)
-	e.Int("status", r.Status)
-	l.string(e, "reason", r.Reason)
-	if r.Limit != "" {
-		l.string(e, "limit", r.Limit)
-		e.Int64("remaining", r.Remaining)
-	}
-	e.Uint64("bytes_in", r.BytesIn)
-	e.Uint64("bytes_out", r.BytesOut)
-	e.Float64("duration_ms", milliseconds(r.Duration))
-	e.Float64("upstream_ms", milliseconds(r.UpstreamTime))
-	e.Int64("overhead_us", r.Overhead().Microseconds())
-	e.Int("attempts", r.Attempts)
-	l.string(e, "protocol", r.Protocol)
-	l.string(e, "tls", r.TLS)
-	e.Send()
-}
-
-// milliseconds has three digits behind the point.
-func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1e3 }
-
-func (l *accessLine) bytes(e *zerolog.Event, key string, value []byte, longest int) {
-	if len(value) == 0 {
-		return
-	}
-	value = value[:min(len(value), longest)]
-	if plain(value) {
-		e.Bytes(key, value)
-		return
-	}
-	l.text = appendReadable(l.text[:0], value)
-	e.Bytes(key, l.text)
-}
-
-func (l *accessLine) string(e *zerolog.Event, key, value string) {
-	if value == "" {
-		return
-	}
-	l.text = append(l.text[:0], value[:min(len(value), longestText)]...)
-	if !plain(l.text) {
-		l.text = appendReadable(nil, l.text)
-	}
-	e.Bytes(key, l.text)
-}
-
-// plain says whether a text is ASCII without controls.
-func plain(text []byte) bool {
-	for _, c := range text {
-		if c < ' ' || c > '~' {
-			return false
-		}
-	}
-	return true
-}
-
-// appendReadable appends a text without what could do something to a terminal or to the order in which the text is
-// shown: controls and formats become U+FFFD, as does what is no UTF-8.
-func appendReadable(dst, text []byte) []byte {
-	for len(text) > 0 {
-		r, n := utf8.DecodeRune(text)
-		if !unicode.IsGraphic(r) {
-			r = utf8.RuneError
-		}
-		dst = utf8.AppendRune(dst, r)
-		text = text[n:]
-	}
-	return dst
 }

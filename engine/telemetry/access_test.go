@@ -154,7 +154,7 @@ func TestAccessLine(t *testing.T) {
 	const want = `{"time":"2027-01-31T12:00:00.123456Z","request_id":"r-1","trace_id":"0af7651916cd43dd8448eb211c80319c","client_id":"MobileApp",` +
 		`"tier":"gold","ip":"2001:db8::1","method":"GET","host":"api.example.com","path":"/users/42","route":"users","variant":"users-canary",` +
 		`"upstream":"users","target":"10.0.0.1:3000","status":502,"reason":"upstream_reset","limit":"per-client","remaining":7,"bytes_in":120,` +
-		`"bytes_out":3400,"duration_ms":12.345,"upstream_ms":12,"overhead_us":45,"attempts":2,"protocol":"HTTP/1.1","tls":"1.3"}` + "\n"
+		`"bytes_out":3400,"duration_ms":12.345,"upstream_ms":12.000,"overhead_us":45,"attempts":2,"protocol":"HTTP/1.1","tls":"1.3"}` + "\n"
 	if lines[0] != want {
 		t.Errorf("the line is\n%swant\n%s", lines[0], want)
 	}
