@@ -57,6 +57,11 @@ const (
 	figureTargetEjections
 	figureLimitRefused
 	figureLimitShadowed
+	figureLimitDegraded
+	figureStoreUp
+	figureStoreAsked
+	figureStoreFailed
+	figureStoreLost
 	figureLimiterKeys
 	figureLimiterCapacity
 	figureLimiterEvictions
@@ -104,6 +109,11 @@ func metricFamilies() []telemetry.Family {
 
 		figureLimitRefused:     {Name: "limit_refused_total", Help: "Requests that the limit refused.", Counter: true, Labels: []string{"limit"}},
 		figureLimitShadowed:    {Name: "limit_shadowed_total", Help: "Requests that the limit, a shadow, would have refused.", Counter: true, Labels: []string{"limit"}},
+		figureLimitDegraded:    {Name: "limit_degraded_total", Help: "Requests for which the limit's on_store_error held: Redis did not decide.", Counter: true, Labels: []string{"limit"}},
+		figureStoreUp:          {Name: "limit_store_up", Help: "1 if Redis decides on the limits that are its, else 0; none without such limits."},
+		figureStoreAsked:       {Name: "limit_store_asked_total", Help: "Questions about limits to Redis.", Counter: true},
+		figureStoreFailed:      {Name: "limit_store_failed_total", Help: "Those of them that it did not answer in time, or not well.", Counter: true},
+		figureStoreLost:        {Name: "limit_store_lost_total", Help: "Requests that Redis was to be given back, and could not be.", Counter: true},
 		figureLimiterKeys:      {Name: "limiter_keys", Help: "Buckets that are not full, of all limits."},
 		figureLimiterCapacity:  {Name: "limiter_capacity", Help: "Buckets that there is memory for."},
 		figureLimiterEvictions: {Name: "limiter_evictions_total", Help: "Buckets, nearly full, that were forgotten to make room.", Counter: true},
@@ -184,6 +194,13 @@ func (e *Engine) reportLimits(tell emit) {
 	for _, l := range e.Limits() {
 		tell(figureLimitRefused, float64(l.Refused), l.Name)
 		tell(figureLimitShadowed, float64(l.WouldRefuse), l.Name)
+		tell(figureLimitDegraded, float64(l.Degraded), l.Name)
+	}
+	if s := e.LimitStore(); s != nil {
+		tell(figureStoreUp, truth(s.Up))
+		tell(figureStoreAsked, float64(s.Asked))
+		tell(figureStoreFailed, float64(s.Failed))
+		tell(figureStoreLost, float64(s.Lost))
 	}
 	table := e.LimitTable()
 	tell(figureLimiterKeys, float64(table.Live))

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/engine/telemetry"
-	"github.com/sluice-gateway/sluice/limiter"
 )
 
 // Why an answer of a target's was not carried to its end, as records have it.
@@ -118,14 +117,15 @@ func (x *exchange) recordReason(r *telemetry.Record) {
 // recordLimit names the limit that refused the request, or else the one that will refuse one like it first.
 func (x *exchange) recordLimit(r *telemetry.Record) {
 	m := &x.metering
-	var closest *limiter.Verdict
+	var closest verdict
 	for i := range m.verdicts {
-		v := &m.verdicts[i]
-		if m.meters[i].rule.Shadow() || m.refused != nil && m.meters[i] != m.refused || closest != nil && !nearer(v, closest) {
+		if m.meters[i].rule.Shadow() || !m.known(i) || m.refused != nil && m.meters[i] != m.refused {
 			continue
 		}
-		closest = v
-		r.Limit, r.Remaining = m.meters[i].rule.Name(), v.Remaining()
+		if v := m.verdict(i); closest == nil || nearer(v, closest) {
+			closest = v
+			r.Limit, r.Remaining = m.meters[i].rule.Name(), v.Remaining()
+		}
 	}
 }
 

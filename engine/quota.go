@@ -16,8 +16,13 @@ type quotaFields struct {
 
 // visible says whether clients are told of the i-th limit: nobody knows how one stands that was not asked.
 func (m *metering) visible(i int) bool {
+	return m.known(i) && !m.meters[i].hidden && !m.meters[i].rule.Shadow()
+}
+
+// known says whether the i-th limit was decided on: Redis may not have answered.
+func (m *metering) known(i int) bool {
 	v := m.remote.verdict(i)
-	return (v == nil || v.Known()) && !m.meters[i].hidden && !m.meters[i].rule.Shadow()
+	return v == nil || v.Known()
 }
 
 // closest is the limit that the client will reach first, or has reached; nil if there is none to tell of.
