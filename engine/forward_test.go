@@ -189,9 +189,10 @@ func TestNothingToPassOverFor(t *testing.T) {
 	if n := a.served.Load() + b.served.Load(); n != 2 {
 		t.Errorf("%d tries at two sick targets", n)
 	}
-	if u := g.upstream(); u.Targets[0].Opened != 1 || u.Targets[1].Opened != 1 || u.Targets[0].Failures != 1 {
-		t.Errorf("status %+v", u)
-	}
+	waitUntil(t, "both breakers have opened", func() bool {
+		u := g.upstream()
+		return u.Targets[0].Opened == 1 && u.Targets[1].Opened == 1 && u.Targets[0].Failures == 1
+	})
 }
 
 // A target takes as many requests as it may; others wait in a line that is short in length and time, and leave it
