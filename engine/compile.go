@@ -110,8 +110,10 @@ func (c *compiler) server() {
 	}
 	id := c.file.Auth.Identity
 	c.snap.identity = identityHeaders{id.User, id.Scopes, id.Tier}
-	c.snap.headers = requestHeaders(s.RequestIDHeader, id.User, id.Scopes, id.Tier)
-	c.snap.responses = responseHeaders(s.RequestIDHeader)
+	t := c.file.Tracing
+	c.snap.tracing = tracing{share: telemetry.Share(t.Sample), header: t.TraceHeader}
+	c.snap.headers = requestHeaders(s.RequestIDHeader, t.TraceHeader, id.User, id.Scopes, id.Tier)
+	c.snap.responses = responseHeaders(s.RequestIDHeader, t.TraceHeader)
 }
 
 func (c *compiler) upstreams() {
@@ -338,6 +340,7 @@ func (c *compiler) route(key string, r *config.Route, to *destination) *route {
 		responseDrop: dropTable(r.ResponseHeaders.Remove, r.ResponseHeaders.Set),
 		responseSet:  fieldLines(r.ResponseHeaders.Set),
 	}
+	compiled.untraced = compiled.requestDrop.class([]byte("traceparent")) != headerPlain
 	compiled.carriers = c.carriers(r.Auth)
 	if compiled.scopes, err = auth.NewScopes(r.Scopes); err != nil {
 		c.fault(key+".scopes", "%v", err)

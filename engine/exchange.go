@@ -45,6 +45,8 @@ type exchange struct {
 	proceed    bool   // the client waits for 100 Continue
 
 	requestID []byte
+	traced    telemetry.TraceFields // what the request says of its trace
+	trace     telemetry.Trace
 	route     *route
 	captures  router.Captures
 	variant   string // the destination that a split or switch chose; empty when there was no choice
@@ -234,6 +236,7 @@ func (x *exchange) reset() {
 	x.deadline = time.Time{}
 	x.principal, x.presented = nil, 0
 	x.asked, x.understood, x.spent, x.record = false, false, spent{}, telemetry.Record{}
+	x.trace = telemetry.Trace{}
 	x.patience.reset()
 	x.metering.reset()
 	x.halted.Store(false)

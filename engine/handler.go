@@ -131,7 +131,7 @@ func (x *exchange) answer(ctx *fasthttp.RequestCtx, f *Fault) {
 		head = append(head, "\r\n"...)
 	}
 	head = x.appendQuota(head, true)
-	head = x.appendRequestID(head)
+	head = x.appendIDs(head)
 	head = appendDate(head, time.Now())
 	head = append(head, "Content-Length: "...)
 	head = strconv.AppendInt(head, int64(len(x.scratch)), 10)

@@ -9,12 +9,13 @@ import (
 type headerClass uint8
 
 const (
-	headerPlain     headerClass = iota // passes
-	headerDropped                      // a matter of one hop, or ambiguous: never passes
-	headerOurs                         // only the gateway may say it: identity, request id
-	headerForwarded                    // passes from trusted proxies
-	headerQuota                        // a target's own X-RateLimit field: passes unless ours is stricter
-	headerRewritten                    // written anew from what is known, and from what trusted proxies say
+	headerPlain      headerClass = iota // passes
+	headerDropped                       // a matter of one hop, or ambiguous: never passes
+	headerOurs                          // only the gateway may say it: identity, request id
+	headerForwarded                     // passes from trusted proxies
+	headerQuota                         // a target's own X-RateLimit field: passes unless ours is stricter
+	headerRewritten                     // written anew from what is known, and from what trusted proxies say
+	headerTraceState                    // passes as long as it belongs to the trace that the request is part of
 )
 
 // headerTable maps lower-case names to classes. It is immutable once built.
@@ -77,8 +78,8 @@ func hopByHop() []string {
 	}
 }
 
-// requestHeaders builds the table of requests. identity is what only the gateway may tell upstreams.
-func requestHeaders(requestID string, identity ...string) headerTable {
+// requestHeaders builds the table of requests. ours is what only the gateway may tell upstreams.
+func requestHeaders(ours ...string) headerTable {
 	t := headerTable{
 		"host":   headerDropped, // written from what was matched
 		"expect": headerDropped, // answered here
@@ -100,11 +101,20 @@ func requestHeaders(requestID string, identity ...string) headerTable {
 		"x-original-url":          headerForwarded,
 		"x-rewrite-url":           headerForwarded,
 		"x-real-ip":               headerForwarded,
+
+		"traceparent":       headerOurs,
+		"tracestate":        headerTraceState,
+		"b3":                headerOurs,
+		"x-b3-traceid":      headerOurs,
+		"x-b3-spanid":       headerOurs,
+		"x-b3-parentspanid": headerOurs,
+		"x-b3-sampled":      headerOurs,
+		"x-b3-flags":        headerOurs,
 	}
 	for _, name := range hopByHop() {
 		t[name] = headerDropped
 	}
-	for _, name := range append(identity, requestID) {
+	for _, name := range ours {
 		if name != "" {
 			t[strings.ToLower(name)] = headerOurs
 		}
@@ -112,11 +122,13 @@ func requestHeaders(requestID string, identity ...string) headerTable {
 	return t
 }
 
-// responseHeaders builds the table of responses.
-func responseHeaders(requestID string) headerTable {
+// responseHeaders builds the table of responses. ours is what only the gateway may tell clients.
+func responseHeaders(ours ...string) headerTable {
 	t := headerTable{"x-ratelimit-limit": headerQuota, "x-ratelimit-remaining": headerQuota, "x-ratelimit-reset": headerQuota}
-	if requestID != "" {
-		t[strings.ToLower(requestID)] = headerOurs
+	for _, name := range ours {
+		if name != "" {
+			t[strings.ToLower(name)] = headerOurs
+		}
 	}
 	for _, name := range hopByHop() {
 		t[name] = headerDropped

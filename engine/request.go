@@ -119,15 +119,20 @@ func isAlphanumeric(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z'
 }
 
-// identify gives the exchange its request id: the client's, if it is one, or a new one.
+// identify gives the exchange its request id, the client's, if it is one, or a new one; and its place in a trace.
 func (x *exchange) identify() {
+	x.requestID = x.requestID[:0]
+	x.traced.Reset()
 	for _, f := range x.fields {
-		if wire.EqualFold(f.Name, x.snap.server.requestIDLower) && validRequestID(f.Value) {
-			x.requestID = append(x.requestID[:0], f.Value...)
-			return
+		if len(x.requestID) == 0 && wire.EqualFold(f.Name, x.snap.server.requestIDLower) && validRequestID(f.Value) {
+			x.requestID = append(x.requestID, f.Value...)
 		}
+		x.traced.Read(f.Name, f.Value)
 	}
-	x.requestID = x.conn.engine.appendRequestID(x.requestID[:0])
+	if len(x.requestID) == 0 {
+		x.requestID = x.conn.engine.appendRequestID(x.requestID)
+	}
+	x.trace.Begin(&x.traced, x.conn.engine.random, x.snap.tracing.share)
 }
 
 // appendRequestID appends a new request id.
@@ -171,7 +176,10 @@ func (x *exchange) appendHead(dst []byte) []byte {
 		}
 	}
 	dst = x.appendForwarded(dst)
-	dst = x.appendRequestID(dst)
+	dst = x.appendIDs(dst)
+	if !x.route.untraced {
+		dst = x.trace.AppendFields(dst, 0)
+	}
 	dst = x.appendIdentity(dst)
 	dst = append(dst, x.route.requestSet...)
 	dst = x.appendFraming(dst)
@@ -209,6 +217,8 @@ func (x *exchange) passes(name []byte) bool {
 	case class == headerForwarded && !x.trusted:
 		return false
 	case class == headerRewritten:
+		return false
+	case class == headerTraceState && (x.route.untraced || !x.trace.KeepsState()):
 		return false
 	}
 	if x.route.requestDrop != nil && x.route.requestDrop.class(name) != headerPlain {

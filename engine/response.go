@@ -142,7 +142,7 @@ func (x *exchange) appendResponseHead(dst []byte, r *upstream.Response) []byte {
 		dst = appendDate(dst, time.Now())
 	}
 	dst = x.appendQuota(dst, !keep)
-	dst = x.appendRequestID(dst)
+	dst = x.appendIDs(dst)
 	return append(dst, x.route.responseSet...)
 }
 
@@ -171,13 +171,19 @@ func appendDate(dst []byte, now time.Time) []byte {
 	return append(dst, "\r\n"...)
 }
 
-func (x *exchange) appendRequestID(dst []byte) []byte {
-	if x.snap.server.requestIDHeader == "" {
+// appendIDs appends what both sides can name the exchange by.
+func (x *exchange) appendIDs(dst []byte) []byte {
+	dst = appendID(dst, x.snap.server.requestIDHeader, x.requestID)
+	return appendID(dst, x.snap.tracing.header, x.trace.ID())
+}
+
+func appendID(dst []byte, name string, id []byte) []byte {
+	if name == "" || len(id) == 0 {
 		return dst
 	}
-	dst = append(dst, x.snap.server.requestIDHeader...)
+	dst = append(dst, name...)
 	dst = append(dst, ": "...)
-	dst = append(dst, x.requestID...)
+	dst = append(dst, id...)
 	return append(dst, "\r\n"...)
 }
 

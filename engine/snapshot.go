@@ -33,6 +33,7 @@ type snapshot struct {
 	certs     *certificates // nil: no TLS
 	methods   map[string]*method
 	identity  identityHeaders
+	tracing   tracing
 	meters    map[string]*meter
 	quota     quotaFields
 	update    *limiter.Update         // the limits, until the snapshot is live
@@ -94,6 +95,7 @@ type route struct {
 	rewrite      *router.Rewrite
 	timeout      time.Duration
 	maxBody      int64 // 0: no limit
+	untraced     bool  // its targets are not told of the trace
 	requestDrop  headerTable
 	requestSet   []byte // whole field lines
 	responseDrop headerTable

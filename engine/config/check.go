@@ -3,6 +3,7 @@ package config
 import (
 	"net"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -98,13 +99,36 @@ func (l *loader) checkAuth() {
 	for _, name := range sortedKeys(a.JWT) {
 		l.checkJWT(childKey("auth.jwt", name), a.JWT[name])
 	}
+}
 
-	names := []string{"user", "scopes", "tier"}
-	headers := []string{a.Identity.User, a.Identity.Scopes, a.Identity.Tier}
+// checkOwnHeaders keeps the fields apart in which the gateway says something of its own.
+func (l *loader) checkOwnHeaders() {
+	id, t := &l.file.Auth.Identity, &l.file.Tracing
+	keys := []string{"server.request_id_header", "tracing.trace_header", "auth.identity.user", "auth.identity.scopes", "auth.identity.tier"}
+	headers := []string{l.file.Server.RequestIDHeader, t.TraceHeader, id.User, id.Scopes, id.Tier}
 	for i, header := range headers {
 		if first := indexFold(headers[:i], header); first >= 0 && header != "" {
-			l.fault("auth.identity."+names[i], "%q is taken by auth.identity.%s", header, names[first])
+			l.fault(keys[i], "%q is taken by %s", header, keys[first])
 		}
+		if indexFold(traceContext(), header) >= 0 {
+			l.fault(keys[i], "%q is how services tell each other of traces", header)
+		}
+	}
+}
+
+// traceContext lists the fields of W3C Trace Context, W3C Baggage and B3.
+func traceContext() []string {
+	return []string{
+		"traceparent", "tracestate", "baggage", "b3",
+		"x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid", "x-b3-sampled", "x-b3-flags",
+	}
+}
+
+// checkTracing wants an address to which a path can be added.
+func (l *loader) checkTracing() {
+	u, err := url.Parse(l.file.Tracing.OTLPEndpoint)
+	if err == nil && (u.RawQuery != "" || u.Fragment != "") && !l.faulted("tracing.otlp_endpoint") {
+		l.fault("tracing.otlp_endpoint", "must end with its path")
 	}
 }
 

@@ -52,6 +52,8 @@ func Parse(name string, data []byte, env Environment) (*File, Faults) {
 	l.inherit()
 	l.checkServer()
 	l.checkAuth()
+	l.checkOwnHeaders()
+	l.checkTracing()
 	l.checkLimits()
 	l.checkDestinations()
 	l.checkRoutes()

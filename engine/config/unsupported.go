@@ -19,7 +19,6 @@ func notYet() []later {
 		{key: "server.tls.client_auth", when: not("none")},
 		{key: "server.tls.client_ca", when: not("")},
 		{key: "server.tls.acme", when: always},
-		{key: "tracing", when: always},
 		{key: "cluster", when: always},
 		{key: "limit.*.scope", when: is("cluster")},
 		{key: "upstream.*.protocol", when: not("http1")},

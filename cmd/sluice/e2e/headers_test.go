@@ -35,7 +35,7 @@ tier   = "X-Plan"
 		{"named in the second Connection line", []string{"Connection: keep-alive", "connection: ,, X-Hop ,", "X-Hop: 1"},
 			[]string{"Connection", "X-Hop"}, nil},
 		{"naming what the gateway adds takes nothing away (CVE-2022-31813)",
-			[]string{"Connection: close, X-Forwarded-For, X-Forwarded-Proto, X-Forwarded-Host, X-Request-ID, Host, Content-Length", "X-Request-ID: mine"},
+			[]string{"Connection: close, X-Forwarded-For, X-Forwarded-Proto, X-Forwarded-Host, X-Request-ID, X-Trace-ID, traceparent, Host, Content-Length", "X-Request-ID: mine"},
 			[]string{"Connection"}, []string{"X-Forwarded-For: 127.0.0.1", "X-Forwarded-Proto: http", "X-Forwarded-Host: h", "X-Request-ID: mine", "Host: h", "Content-Length: 0"}},
 		{"naming framing", []string{"Connection: Content-Length, Transfer-Encoding"}, []string{"Connection", "Transfer-Encoding"}, []string{"Content-Length: 0"}},
 		{"identity", []string{"X-User-ID: admin", "x-user-id: admin", "X-USER-SCOPES: all", "X-Plan: gold"},
@@ -86,7 +86,7 @@ tier   = "X-Plan"
 					t.Errorf("the upstream did not get %q", line)
 				}
 			}
-			for _, name := range []string{"Host", "Content-Length", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Request-ID"} {
+			for _, name := range []string{"Host", "Content-Length", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Request-ID", "X-Trace-ID", "traceparent"} {
 				if n := len(got.fields.values(name)); n != 1 {
 					t.Errorf("%d lines of %s", n, name)
 				}
@@ -104,7 +104,7 @@ tier   = "X-Plan"
 	for _, f := range got.fields {
 		names = append(names, f.name)
 	}
-	if want := []string{"Host", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Request-ID"}; !slices.Equal(names, want) {
+	if want := []string{"Host", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Request-ID", "X-Trace-ID", "traceparent"}; !slices.Equal(names, want) {
 		t.Errorf("a bare request reaches the upstream with %q, want %q", names, want)
 	}
 }
@@ -313,9 +313,10 @@ func TestResponseHeaders(t *testing.T) {
 	for _, c := range []struct {
 		intent string
 		lines  []string
-		want   []string // header lines in this order and number, as the client must get them, less Date, X-Request-ID, Content-Length
+		want   []string // header lines in this order and number, as the client must get them, less Date, X-Request-ID, X-Trace-ID, Content-Length
 	}{
 		{"nothing is invented", nil, nil},
+		{"a trace id of its own", []string{"X-Trace-ID: theirs"}, nil},
 		{"hop-by-hop", []string{"Connection: keep-alive", "Keep-Alive: timeout=5", "Proxy-Connection: x", "Proxy-Authenticate: Basic", "TE: x", "Upgrade: h2c"}, nil},
 		{"named in Connection", []string{"Connection: X-Hop", "X-Hop: 1", "Connection: x-two", "X-Two: 2", "X-Stay: 3"}, []string{"X-Stay: 3"}},
 		{"cookies stay apart", []string{"Set-Cookie: a=1; Path=/; Expires=Thu, 01 Jan 2026 00:00:00 GMT", "Set-Cookie: b=2", "Set-Cookie: a=3"},
@@ -340,7 +341,7 @@ func TestResponseHeaders(t *testing.T) {
 			var got []string
 			for _, f := range r.fields {
 				switch f.name {
-				case "Date", "X-Request-ID", "Content-Length":
+				case "Date", "X-Request-ID", "X-Trace-ID", "Content-Length":
 				default:
 					got = append(got, f.name+": "+f.value)
 				}
