@@ -52,17 +52,9 @@ func className(class int) string { return string(rune('0'+class)) + "xx" }
 // Offenders are who was most limited, refused and slow, each list in falling order; counts are estimates of a
 // sketch that never grows.
 type Offenders struct {
-	Limited []Offender `json:"limited"` // 429
-	Refused []Offender `json:"refused"` // 401, 403
-	Slow    []Offender `json:"slow"`    // milliseconds spent on their requests
-}
-
-// Offender is a client, or the address of somebody whom nobody knows.
-type Offender struct {
-	Client  string `json:"client,omitempty"`
-	Address string `json:"address,omitempty"`
-	Count   uint64 `json:"count"`
-	Limit   string `json:"limit,omitempty"` // that it met last
+	Limited []telemetry.Offender `json:"limited"` // 429
+	Refused []telemetry.Offender `json:"refused"` // 401, 403
+	Slow    []telemetry.Offender `json:"slow"`    // milliseconds spent on their slow requests
 }
 
 // ClusterStatus is how this gateway stands with its peers.

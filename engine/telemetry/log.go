@@ -1,5 +1,5 @@
 // Package telemetry is what the gateway tells of itself: its own log, and of every exchange, once, a Record, from which
-// metrics and the access log are made. It knows nothing of the gateway's other rooms.
+// metrics, the access log, traces and the lists of offenders are made. It knows nothing of the gateway's other rooms.
 package telemetry
 
 import (
