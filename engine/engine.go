@@ -72,6 +72,8 @@ type Engine struct {
 	life        context.Context // ends with the engine
 	turns       turns
 
+	offenders *telemetry.Offenders
+
 	acceptors  sync.WaitGroup
 	background sync.WaitGroup
 	stop       context.CancelFunc
@@ -102,6 +104,7 @@ func New(o Options) (*Engine, error) {
 	e.exposition = e.metrics.Handler(metricFamilies(), e.report)
 	e.life, e.stop = context.WithCancel(context.Background())
 	e.revocations.list = revocation.New(revocation.Config{})
+	e.offenders = telemetry.NewOffenders(e.started)
 	e.server = e.newServer()
 	watcher, err := watch.New([]string{o.Path})
 	if err != nil {

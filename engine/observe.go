@@ -54,7 +54,7 @@ func (e *Engine) observe(x *exchange) {
 	r.Time, r.Duration = x.served, time.Since(x.served)
 	r.UpstreamTime, r.Waited = x.spent.upstream, x.spent.waited+c.stalled-x.spent.stalled
 	r.BytesIn, r.BytesOut = c.consumed()-x.spent.read, c.written-x.spent.written
-	r.RequestID, r.Method = x.requestID, x.method
+	r.RequestID, r.TraceID, r.Method = x.requestID, x.trace.ID(), x.method
 	if x.understood {
 		r.Host, r.Path, r.Query = x.host, x.path, x.query
 	} else if x.broken == nil {
@@ -88,6 +88,7 @@ func (e *Engine) observe(x *exchange) {
 	x.recordLimit(r)
 	e.metrics.Observe(r)
 	e.access.Write(r)
+	e.offenders.Observe(r, x.snap.server.clientKey(r.Address))
 }
 
 // barePath is what can be told of a target that was refused: its path, if it begins with that, and nothing in which a

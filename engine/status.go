@@ -142,6 +142,7 @@ func (e *Engine) Status(now time.Time) Status {
 	for class := 1; class < len(classes); class++ {
 		s.Responses[className(class)] = classes[class]
 	}
+	s.Offenders = newOffenders(e.offenders, now)
 	if snap.certs != nil {
 		s.Certificates = snap.certs.NotAfter()
 	}

@@ -49,12 +49,19 @@ func newPercentiles(p telemetry.Percentiles) Percentiles {
 // className is what statuses are called together: 2xx.
 func className(class int) string { return string(rune('0'+class)) + "xx" }
 
-// Offenders are who was most limited, refused and slow, each list in falling order; counts are estimates of a
-// sketch that never grows.
+// Offenders are who was most limited, refused and slow, each list in falling order: of the last five to ten minutes.
+// Counts are what is certain, of a sketch that never grows.
 type Offenders struct {
 	Limited []telemetry.Offender `json:"limited"` // 429
 	Refused []telemetry.Offender `json:"refused"` // 401, 403
 	Slow    []telemetry.Offender `json:"slow"`    // milliseconds spent on their slow requests
+}
+
+// toldOffenders is how many of a list are told.
+const toldOffenders = 20
+
+func newOffenders(o *telemetry.Offenders, now time.Time) Offenders {
+	return Offenders{o.Limited(now, toldOffenders), o.Refused(now, toldOffenders), o.Slow(now, toldOffenders)}
 }
 
 // ClusterStatus is how this gateway stands with its peers.
