@@ -2,8 +2,10 @@ package engine
 
 import (
 	"errors"
+	"time"
 
 	"github.com/sluice-gateway/sluice/auth"
+	"github.com/sluice-gateway/sluice/engine/telemetry"
 	"github.com/sluice-gateway/sluice/engine/wire"
 )
 
@@ -32,6 +34,9 @@ func (x *exchange) authenticate() *Fault {
 	r, f := x.route, x.conn.engine.faults
 	if len(r.carriers) == 0 || x.preflight() {
 		return nil
+	}
+	if x.recording.on {
+		defer x.stepped(telemetry.StepAuthenticate, time.Now())
 	}
 	var unavailable bool
 	for i := range r.carriers {

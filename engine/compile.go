@@ -38,6 +38,8 @@ type origin struct {
 	last    *snapshot        // whose parts are kept where nothing changed; nil at the start
 	limiter *limiter.Limiter // that has the buckets
 	metrics *telemetry.Metrics
+	spans   *telemetry.TraceCounts
+	version string         // of the program
 	log     zerolog.Logger // of what works in the background for the snapshot
 	epoch   time.Time      // when the engine's monotonic time is zero
 	random  func() uint64
@@ -48,7 +50,7 @@ type origin struct {
 // lookedAt is the origin of a configuration that will not be used.
 func lookedAt() origin {
 	return origin{
-		limiter: limiter.New(limiter.Options{Capacity: 16}), metrics: newMetrics(), log: zerolog.Nop(),
+		limiter: limiter.New(limiter.Options{Capacity: 16}), metrics: newMetrics(), spans: &telemetry.TraceCounts{}, log: zerolog.Nop(),
 		random: func() uint64 { return 0 },
 	}
 }
@@ -60,6 +62,7 @@ func compile(file *config.File, known config.Faults, from origin, now time.Time)
 	c := &compiler{file: file, origin: from, faults: slices.Clone(known)}
 	c.snap = &snapshot{file: file, loaded: now, pools: map[string]*pool{}, plan: from.metrics.Prepare(tiersOf(file))}
 	c.server()
+	c.tracing()
 	c.upstreams()
 	c.certificates()
 	c.limits()
@@ -110,10 +113,9 @@ func (c *compiler) server() {
 	}
 	id := c.file.Auth.Identity
 	c.snap.identity = identityHeaders{id.User, id.Scopes, id.Tier}
-	t := c.file.Tracing
-	c.snap.tracing = tracing{share: telemetry.Share(t.Sample), header: t.TraceHeader}
-	c.snap.headers = requestHeaders(s.RequestIDHeader, t.TraceHeader, id.User, id.Scopes, id.Tier)
-	c.snap.responses = responseHeaders(s.RequestIDHeader, t.TraceHeader)
+	traceHeader := c.file.Tracing.TraceHeader
+	c.snap.headers = requestHeaders(s.RequestIDHeader, traceHeader, id.User, id.Scopes, id.Tier)
+	c.snap.responses = responseHeaders(s.RequestIDHeader, traceHeader)
 }
 
 func (c *compiler) upstreams() {
@@ -330,6 +332,7 @@ func (c *compiler) route(key string, r *config.Route, to *destination) *route {
 	var err error
 	compiled := &route{
 		name:         r.Name,
+		pattern:      r.Path,
 		counts:       c.snap.plan.Route(r.Name, r.Limits),
 		to:           to,
 		strip:        r.StripPrefix,

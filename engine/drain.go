@@ -106,6 +106,9 @@ func (e *Engine) shutdown() {
 		s.finish()
 	}
 	e.logging.finish()
+	if t := e.snapshot.Load().tracing.tracer; t != nil {
+		t.Close()
+	}
 	for _, p := range e.snapshot.Load().pools {
 		p.finish()
 		p.CloseIdle()

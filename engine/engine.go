@@ -73,6 +73,7 @@ type Engine struct {
 	turns       turns
 
 	offenders *telemetry.Offenders
+	spans     telemetry.TraceCounts
 
 	acceptors  sync.WaitGroup
 	background sync.WaitGroup
@@ -151,8 +152,8 @@ func (e *Engine) load() error {
 // origin is what the next snapshot is built upon.
 func (e *Engine) origin(last *snapshot) origin {
 	return origin{
-		last: last, limiter: e.limiter, metrics: e.metrics, log: e.log, epoch: e.started, random: e.random,
-		resolver: e.options.Resolver,
+		last: last, limiter: e.limiter, metrics: e.metrics, spans: &e.spans, version: e.options.Version, log: e.log, epoch: e.started,
+		random: e.random, resolver: e.options.Resolver,
 	}
 }
 
@@ -305,6 +306,7 @@ func (e *Engine) reload() error {
 	e.live(snap)
 	e.retireMethods(last, snap)
 	e.retireLimitStore(last, snap)
+	e.retireTracer(last, snap)
 	e.certificates.follow(snap.certs, &e.log)
 	e.accept(opened)
 	e.retain(snap)
@@ -322,6 +324,9 @@ func (e *Engine) live(snap *snapshot) {
 		if !p.begun() {
 			p.start(e.life, p.Run)
 		}
+	}
+	if t := snap.tracing.tracer; t != nil {
+		t.Start()
 	}
 	snap.update.Commit(time.Since(e.started))
 	snap.plan.Commit(time.Now())

@@ -47,6 +47,7 @@ type exchange struct {
 	requestID []byte
 	traced    telemetry.TraceFields // what the request says of its trace
 	trace     telemetry.Trace
+	recording recording
 	route     *route
 	captures  router.Captures
 	variant   string // the destination that a split or switch chose; empty when there was no choice
@@ -237,6 +238,7 @@ func (x *exchange) reset() {
 	x.principal, x.presented = nil, 0
 	x.asked, x.understood, x.spent, x.record = false, false, spent{}, telemetry.Record{}
 	x.trace = telemetry.Trace{}
+	x.recording.reset()
 	x.patience.reset()
 	x.metering.reset()
 	x.halted.Store(false)
@@ -266,6 +268,7 @@ func (e *Engine) releaseExchange(x *exchange) {
 	x.stopPump()
 	x.drop(false)
 	x.conclude(x.outcome())
+	x.attempted(x.status, "")
 	e.observe(x)
 	x.reset()
 	e.exchanges.free.Put(x)

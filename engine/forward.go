@@ -8,6 +8,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"github.com/sluice-gateway/sluice/engine/telemetry"
 	"github.com/sluice-gateway/sluice/engine/upstream"
 	"github.com/sluice-gateway/sluice/engine/wire"
 )
@@ -28,6 +29,7 @@ func (e *Engine) forward(x *exchange, ctx *fasthttp.RequestCtx) *Fault {
 	for raced := false; ; {
 		x.attempts++
 		x.spent.since = e.started.Add(choice.Now)
+		x.attempting()
 		response, err := e.ask(x, raced)
 		if err == nil && e.passOver(x, &choice, response) {
 			continue
@@ -41,6 +43,7 @@ func (e *Engine) forward(x *exchange, ctx *fasthttp.RequestCtx) *Fault {
 		}
 		again := !raced && x.racedClose(err)
 		fault := e.failed(x, err)
+		x.attempted(0, fault.Reason)
 		if again {
 			raced = true
 			x.attempts--
@@ -101,6 +104,7 @@ func (e *Engine) awaitRoom(x *exchange, choice *upstream.Choice) (pass upstream.
 		return upstream.Pass{}, 0, upstream.ErrBusy
 	}
 	defer x.pool.Quit(&x.place)
+	defer x.stepped(telemetry.StepRoom, time.Now())
 	until := earlier(time.Now().Add(x.pool.Timeouts().Connect), x.deadline)
 	for {
 		if look {
@@ -134,6 +138,7 @@ func (e *Engine) passOver(x *exchange, choice *upstream.Choice, r *upstream.Resp
 	e.log.Warn().Str("request_id", string(x.requestID)).Str("route", x.route.name).Str("upstream", x.pool.Name()).
 		Str("target", x.target.Address()).Int("attempt", x.attempts).Int("status", code).Msg("answer passed over")
 	x.discard(r)
+	x.attempted(code, "")
 	x.conclude(upstream.Failed)
 	x.admitted(next)
 	return true

@@ -87,6 +87,7 @@ func (e *Engine) recovered(x *exchange, ctx *fasthttp.RequestCtx) {
 	x.stopPump()
 	x.drop(false)
 	x.conclude(upstream.Abandoned)
+	x.attempted(0, e.faults.internal.Reason)
 	x.answer(ctx, e.faults.internal)
 	ctx.Response.SetConnectionClose()
 	x.conn.mustLinger = true

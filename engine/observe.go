@@ -89,6 +89,7 @@ func (e *Engine) observe(x *exchange) {
 	e.metrics.Observe(r)
 	e.access.Write(r)
 	e.offenders.Observe(r, x.snap.server.clientKey(r.Address))
+	x.export()
 }
 
 // barePath is what can be told of a target that was refused: its path, if it begins with that, and nothing in which a

@@ -133,6 +133,7 @@ func (x *exchange) identify() {
 		x.requestID = x.conn.engine.appendRequestID(x.requestID)
 	}
 	x.trace.Begin(&x.traced, x.conn.engine.random, x.snap.tracing.share)
+	x.recording.on = x.snap.tracing.tracer != nil && x.trace.Sampled()
 }
 
 // appendRequestID appends a new request id.
@@ -178,7 +179,7 @@ func (x *exchange) appendHead(dst []byte) []byte {
 	dst = x.appendForwarded(dst)
 	dst = x.appendIDs(dst)
 	if !x.route.untraced {
-		dst = x.trace.AppendFields(dst, 0)
+		dst = x.trace.AppendFields(dst, x.attemptSpan())
 	}
 	dst = x.appendIdentity(dst)
 	dst = append(dst, x.route.requestSet...)

@@ -85,6 +85,7 @@ func (s *serverSettings) clientKey(a netip.Addr) netip.Addr {
 // route is a [[route]]: what happens to the requests that its pattern takes.
 type route struct {
 	name         string
+	pattern      string
 	counts       *telemetry.Route
 	to           *destination
 	guards       []*meter  // asked before authentication

@@ -1,6 +1,10 @@
 package engine
 
-import "time"
+import (
+	"time"
+
+	"github.com/sluice-gateway/sluice/engine/telemetry"
+)
 
 // awaitTurn waits until the request has had every turn that the limits from first on, which were asked together
 // at now, gave it, or until its client leaves. It gets in line for the latest one, and mostly the others have
@@ -11,6 +15,7 @@ func (x *exchange) awaitTurn(first int, now time.Duration) *Fault {
 	began := time.Now()
 	defer func() {
 		x.spent.waited += time.Since(began)
+		x.stepped(telemetry.StepQueue, began)
 		e.turns.waiting.Add(-1)
 	}()
 	if e.turns.waiting.Add(1) > maxWaiting {
