@@ -76,6 +76,8 @@ const (
 	figureRevocationsKnown
 	figureAccessLines
 	figureAccessDropped
+	figureSpans
+	figureOffencesMissed
 	figures
 )
 
@@ -129,6 +131,9 @@ func metricFamilies() []telemetry.Family {
 		figureAccessLines:      {Name: "access_log_lines_total", Help: "Lines of the access log that were written.", Counter: true},
 		figureAccessDropped:    {Name: "access_log_dropped_total", Help: "Lines of the access log that were lost: its output was full or did not keep up.", Counter: true},
 		figureRevocationsKnown: {Name: "revocations_known", Help: "0 until a shared store has said who is revoked: nobody is accepted; else 1."},
+
+		figureSpans:          {Name: "trace_spans_total", Help: "Spans of sampled requests, by result: exported, failed or dropped.", Counter: true, Labels: []string{"result"}},
+		figureOffencesMissed: {Name: "offences_missed_total", Help: "Refused or slow requests that were left out of the status's offenders.", Counter: true},
 	}
 	return families[:]
 }
@@ -164,6 +169,10 @@ func (e *Engine) report(tell func(figure int, value float64, labels ...string)) 
 	written, dropped := e.access.Counts()
 	tell(figureAccessLines, float64(written))
 	tell(figureAccessDropped, float64(dropped))
+	tell(figureSpans, float64(e.spans.Exported()), "exported")
+	tell(figureSpans, float64(e.spans.Failed()), "failed")
+	tell(figureSpans, float64(e.spans.Dropped()), "dropped")
+	tell(figureOffencesMissed, float64(e.offenders.Missed()))
 }
 
 func reportUpstreams(tell emit, upstreams []UpstreamStatus) {
