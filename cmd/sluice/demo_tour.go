@@ -46,6 +46,8 @@ func (d *demonstration) routingStops() []stop {
 		{"a session stays with its version; another name, another draw", "curl -H 'Cookie: session=ada' " + plain + "/people/42"},
 		{"a route for some hosts only", "curl -H 'Host: shop.example.com' " + plain + "/users/42"},
 		{"what the service is sent: who the client is, what was added and removed", "curl -i " + plain + "/headers"},
+		{"a caller's trace goes on: the service becomes a child of the gateway's span, and X-Trace-ID names the trace to both sides",
+			"curl -i -H 'traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01' " + plain + "/headers"},
 		{"a body passes", "curl -d 'hello' " + plain + "/echo"},
 		{"413: a body above the route's 1 KiB does not", "curl -i -d @" + d.configPath() + " " + plain + "/echo"},
 		{"405: the path exists, but not for this method", "curl -i -X DELETE " + plain + "/people/42"},

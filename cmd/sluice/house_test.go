@@ -20,6 +20,7 @@ const (
 	jwxOnly  = "github.com/lestrrat-go/jwx/..."
 	redis    = "github.com/redis/..."
 	metrics  = "github.com/prometheus/..."
+	otel     = "go.opentelemetry.io/otel/..."
 	telling  = ours + "/engine/telemetry/..."
 )
 
@@ -61,6 +62,8 @@ func directions() []direction {
 			reason: "Redis is a place to keep things: the rest of the gateway works without it"},
 		{of: []string{"./..."}, but: []string{"./engine/telemetry"}, never: []string{metrics},
 			reason: "what is counted is told apart from how it is published"},
+		{of: []string{"./..."}, but: []string{"./engine/telemetry"}, never: []string{otel},
+			reason: "who is traced does not know by whom"},
 		{of: []string{"./auth", "./auth/keystore", "./auth/revocation", "./limiter/...", "./router"}, never: []string{"net/http"},
 			reason: "who decides does not fetch"},
 		{of: []string{"./limiter"}, never: []string{redis, "./limiter/..."}, closure: true,
@@ -199,6 +202,7 @@ func TestHouseSeesBrokenDirections(t *testing.T) {
 		{"engine", "github.com/lestrrat-go/jwx/v2/jwt", "tokens are the business of auth"},
 		{"engine", "github.com/redis/rueidis", "Redis stays in the stores"},
 		{"limiter", ours + "/limiter/central", "the limiter works without a store"},
+		{"engine", "go.opentelemetry.io/otel/trace", "spans are made by telemetry"},
 		{"auth", "net/http", "keys are fetched next door"},
 		{"engine/admin", "github.com/prometheus/client_golang/prometheus/promhttp", "telemetry publishes"},
 		{"engine/admin", "os/signal", "signals are the command's"},
