@@ -141,6 +141,7 @@ to     = "pair"
 		ask()
 	}
 	client.Close()
+	waitForClients(t, g)
 
 	spans := receiver.flushed(g)
 	if len(spans) < 4 {
@@ -218,7 +219,7 @@ func childrenOf(spans []*otlp.Span, parent *otlp.Span) (n int) {
 func TestSpansOfRefusals(t *testing.T) {
 	receiver := newSpanReceiver(t)
 	up, _ := parentsOf(t, "503")
-	g := startGateway(t, limitTable("tight", "rate = \"1/d\"\nkey = [\"ip\"]")+limitTable("paced", "algorithm = \"leaky_bucket\"\nrate = \"20/s\"\nburst = 5")+
+	g := startGateway(t, limitTable("tight", "rate = \"1/d\"\nkey = [\"ip\"]")+limitTable("paced", "algorithm = \"leaky_bucket\"\nrate = \"2/s\"\nburst = 5")+
 		publicRoute(up)+`
 [[route]]
 name = "limited"
