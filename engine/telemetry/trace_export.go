@@ -24,7 +24,7 @@ const (
 	exportInterval   = 2 * time.Second
 	exportTimeout    = 10 * time.Second
 	// longestClose bounds how long Close takes.
-	longestClose = 3 * time.Second
+	longestClose = 2 * time.Second
 	// longestComplaint is how much is logged of what a receiver says.
 	longestComplaint = 256
 )
