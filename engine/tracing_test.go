@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -23,6 +24,7 @@ import (
 type spanReceiver struct {
 	*httptest.Server
 	mu       sync.Mutex
+	raw      []byte // all that came
 	spans    []*otlp.Span
 	resource map[string]any
 }
@@ -40,6 +42,7 @@ func newSpanReceiver(t testing.TB) *spanReceiver {
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
+		r.raw = append(r.raw, body...)
 		for _, resource := range message.ResourceSpans {
 			r.resource = attributes(resource.Resource.Attributes)
 			for _, scope := range resource.ScopeSpans {
@@ -133,7 +136,7 @@ to     = "pair"
 	client := dial(t, g.address)
 	const id, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 	ask := func() {
-		client.ask(t, "GET /pair/a%20b?token=secret", "Host: api.example.com:8080", "X-API-Key: "+key, "User-Agent: test/1.0\xff",
+		client.ask(t, "GET /pair/a%20b?token=secret", "Host: api.example.com:8080", "X-API-Key: "+key, "Cookie: session=1", "User-Agent: test/1.0\xff",
 			"traceparent: 00-"+id+"-"+parent+"-01", "tracestate: vendor=1").expect(t, 200)
 	}
 	ask()
@@ -196,6 +199,11 @@ to     = "pair"
 	}
 	if told != "00-"+id+"-"+hex.EncodeToString(second.SpanId)+"-01" {
 		t.Errorf("the second target was told %s", told)
+	}
+	for _, secret := range []string{key, "secret", "session="} {
+		if bytes.Contains(receiver.raw, []byte(secret)) {
+			t.Errorf("the receiver is told %q", secret)
+		}
 	}
 	if receiver.resource["service.name"] != "sluice" || receiver.resource["service.version"] != "test" {
 		t.Errorf("the source is %v", receiver.resource)
