@@ -4,116 +4,16 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
-	common "go.opentelemetry.io/proto/otlp/common/v1"
 	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
-	"google.golang.org/protobuf/proto"
 )
-
-// spanReceiver takes spans as OTLP over HTTP has them.
-type spanReceiver struct {
-	*httptest.Server
-	mu       sync.Mutex
-	raw      []byte // all that came
-	spans    []*otlp.Span
-	resource map[string]any
-}
-
-func newSpanReceiver(t testing.TB) *spanReceiver {
-	r := &spanReceiver{}
-	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
-		body, err := io.ReadAll(request.Body)
-		var message collector.ExportTraceServiceRequest
-		if err != nil || request.Method != "POST" || request.URL.Path != "/v1/traces" ||
-			request.Header.Get("Content-Type") != "application/x-protobuf" || proto.Unmarshal(body, &message) != nil {
-			t.Errorf("%s %s: no spans in %q, %v", request.Method, request.URL, body, err)
-			w.WriteHeader(http.StatusBadRequest)
-			return
-		}
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.raw = append(r.raw, body...)
-		for _, resource := range message.ResourceSpans {
-			r.resource = attributes(resource.Resource.Attributes)
-			for _, scope := range resource.ScopeSpans {
-				r.spans = append(r.spans, scope.Spans...)
-			}
-		}
-	}))
-	t.Cleanup(r.Close)
-	return r
-}
-
-func attributes(pairs []*common.KeyValue) map[string]any {
-	all := map[string]any{}
-	for _, p := range pairs {
-		switch v := p.Value.Value.(type) {
-		case *common.AnyValue_StringValue:
-			all[p.Key] = v.StringValue
-		case *common.AnyValue_IntValue:
-			all[p.Key] = v.IntValue
-		default:
-			all[p.Key] = v
-		}
-	}
-	return all
-}
-
-// flushed is the spans that came once the engine has sent all it has, parents before their children, by time. Its
-// tracer takes no more.
-func (r *spanReceiver) flushed(g *gateway) []*otlp.Span {
-	g.snapshot.Load().tracing.tracer.Close()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	slices.SortStableFunc(r.spans, func(a, b *otlp.Span) int {
-		if a.Kind == otlp.Span_SPAN_KIND_SERVER || b.Kind == otlp.Span_SPAN_KIND_SERVER {
-			return int(b.Kind&otlp.Span_SPAN_KIND_SERVER) - int(a.Kind&otlp.Span_SPAN_KIND_SERVER)
-		}
-		return int(a.StartTimeUnixNano) - int(b.StartTimeUnixNano)
-	})
-	return r.spans
-}
-
-// has checks attributes of a span; nil: it may not have that one.
-func has(t *testing.T, span *otlp.Span, want map[string]any) {
-	t.Helper()
-	got := attributes(span.Attributes)
-	for key, value := range want {
-		if got[key] != value {
-			t.Errorf("span %q: %s is %v, want %v", span.Name, key, got[key], value)
-		}
-	}
-}
-
-func tracingTable(endpoint string, sample float64) string {
-	return fmt.Sprintf("[tracing]\notlp_endpoint = %q\nsample = %v\n", endpoint, sample)
-}
-
-// parentsOf is a server that notes the traceparent of each request it gets and answers it.
-func parentsOf(t testing.TB, answer string) (address string, parents chan string) {
-	parents = make(chan string, 16)
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		parents <- r.Header.Get("Traceparent")
-		if answer == "" {
-			panic(http.ErrAbortHandler)
-		}
-		if answer == "503" {
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-	}))
-	t.Cleanup(server.Close)
-	return strings.TrimPrefix(server.URL, "http://"), parents
-}
 
 // TestSpansOfARequest follows one request that authenticates, meets a target that is down and one that answers.
 func TestSpansOfARequest(t *testing.T) {
@@ -353,5 +253,81 @@ func TestReceiverChanges(t *testing.T) {
 	defer first.mu.Unlock()
 	if len(first.spans) != 4 {
 		t.Errorf("the first receiver got %d spans, want 4", len(first.spans))
+	}
+}
+
+// TestSpansOfWaits: an answer that is passed over is an attempt that failed, and waiting for room is told.
+func TestSpansOfWaits(t *testing.T) {
+	receiver := newSpanReceiver(t)
+	sick, _ := parentsOf(t, "503")
+	well, _ := parentsOf(t, "ok")
+	entered, release := make(chan struct{}), make(chan struct{})
+	narrow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		entered <- struct{}{}
+		<-release
+	}))
+	t.Cleanup(narrow.Close)
+	g := startGateway(t, tracingTable(receiver.URL, 1)+fmt.Sprintf(`
+[upstream.pair]
+targets = ["http://%s", "http://%s"]
+balance = "round_robin"
+[upstream.narrow]
+targets = [%q]
+max_in_flight = 1
+timeouts = { connect = "10s" }
+[[route]]
+name = "pair"
+path = "/pair"
+auth = ["none"]
+to   = "pair"
+[[route]]
+name = "narrow"
+path = "/narrow"
+auth = ["none"]
+to   = "narrow"
+`, sick, well, narrow.URL))
+	client := dial(t, g.address)
+	var ids []string
+	for range 2 { // one of them begins with the sick target
+		ids = append(ids, client.ask(t, "GET /pair", "Host: h").expect(t, 200).fields.Get("X-Trace-ID"))
+	}
+	second := dial(t, g.address)
+	done := make(chan *answer)
+	go func() {
+		a, _ := client.try("GET /narrow", "Host: h")
+		done <- a
+	}()
+	<-entered
+	go func() {
+		a, _ := second.try("GET /narrow", "Host: h")
+		done <- a
+	}()
+	for g.Status(time.Now()).Upstreams[0].Waiting == 0 {
+		runtime.Gosched()
+	}
+	close(release)
+	<-entered
+	for range 2 {
+		ids = append(ids, (<-done).expect(t, 200).fields.Get("X-Trace-ID"))
+	}
+	client.Close()
+	second.Close()
+	waitForClients(t, g)
+
+	var ways []string
+	spans := receiver.flushed(g)
+	for _, id := range ids {
+		way := ""
+		for _, s := range spans {
+			if s.Kind != otlp.Span_SPAN_KIND_SERVER && hex.EncodeToString(s.TraceId) == id {
+				way += fmt.Sprint(s.Name, " ", attributes(s.Attributes)["http.response.status_code"], ", ")
+			}
+		}
+		ways = append(ways, way)
+	}
+	slices.Sort(ways)
+	want := []string{"GET 200, ", "GET 200, ", "GET 503, GET 200, ", "room <nil>, GET 200, "}
+	if !slices.Equal(ways, want) {
+		t.Errorf("attempts %q, want %q", ways, want)
 	}
 }
