@@ -1,0 +1,81 @@
+package gossip
+
+import (
+	"encoding/binary"
+	"time"
+
+	"github.com/sluice-gateway/sluice/limiter"
+)
+
+// question is what a node asks that lacks what a peer knows: for buckets in debt, piece by piece. The peer keeps
+// nothing of it; what is lost on the way is asked for again.
+type question struct {
+	open   bool
+	cursor uint64
+	asked  time.Duration
+	pieces int  // that came since
+	again  bool // all that a question gets have come
+}
+
+const (
+	askAgain = 100 * time.Millisecond
+	servings = 8 // packets for each question
+)
+
+// ask says whether it is time to ask a peer.
+func (n *Node) ask(now time.Duration, p *peer) bool {
+	q := &p.want
+	if !q.open || !q.again && q.asked > 0 && now < q.asked+askAgain+p.trip.smooth {
+		return false
+	}
+	q.asked, q.again, q.pieces = now, false, 0
+	return true
+}
+
+// serve answers a peer's question.
+func (n *Node) serve(now time.Duration, p *peer) {
+	p.serve = false
+	for range servings {
+		next := n.serving(now, p)
+		if p.cursor = next; next == 0 {
+			return
+		}
+	}
+}
+
+// serving sends as many debts as fit into a packet.
+func (n *Node) serving(now time.Duration, p *peer) (next uint64) {
+	for room := cap(n.debts); ; room = max(1, room/2) {
+		var debts []limiter.Delta
+		debts, next = n.ledger.Snapshot(now, p.cursor, n.debts[:0:room])
+		b := append(n.direct(now, p), sectionDebts)
+		b = binary.BigEndian.AppendUint64(b, p.cursor)
+		b = binary.BigEndian.AppendUint64(b, next)
+		b, done := appendDeltas(b, n.sorter.sort(debts), headerSize+bodySize)
+		if done < len(debts) {
+			p.sentDirect-- // that number was not used
+			continue
+		}
+		n.post(p, n.sealer.seal(p.in.out, p.sentDirect, b))
+		return next
+	}
+}
+
+// restore takes a piece of an answer, in whichever order the pieces come; only the one that was asked for
+// leads on.
+func (n *Node) restore(now time.Duration, p *peer, age time.Duration) {
+	m, q := &n.message, &p.want
+	if len(m.deltas) > 0 {
+		n.ledger.Restore(now, age, m.deltas)
+	}
+	if !q.open || m.debts.cursor != q.cursor {
+		return
+	}
+	if q.cursor = m.debts.next; q.cursor == 0 {
+		*q = question{}
+		n.stats.Snapshots++
+		return
+	}
+	q.asked, q.pieces = now, q.pieces+1 // the pieces that follow are on their way
+	q.again = q.pieces == servings
+}
