@@ -152,8 +152,8 @@ func (n *Node) receiveDirect(now time.Duration, p *peer, h header, age time.Dura
 		n.restore(now, p, age)
 	}
 	if m.holds(sectionBye) {
-		p.state, p.heard, n.moved = limiter.Gone, now-goneAfter, true
-		n.count(now, p, false)
+		p.state, p.heard = limiter.Gone, now-goneAfter
+		n.count(p, false)
 	}
 }
 

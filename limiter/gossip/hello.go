@@ -108,6 +108,7 @@ func (n *Node) receiveHello(now time.Duration, packet []byte) {
 		return
 	}
 	n.meet(now, p, &h)
+	n.report(now)
 }
 
 // meet goes on with the handshake.

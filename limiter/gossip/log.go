@@ -67,12 +67,10 @@ func (l *log) giveUp(p *peer, number uint64) {
 }
 
 // count takes a peer among those whose acknowledgements are waited for, or does so no more.
-func (n *Node) count(now time.Duration, p *peer, in bool) {
+func (n *Node) count(p *peer, in bool) {
+	n.moved = true
 	if !in {
-		if n.alive.has(p.index) {
-			n.alive.remove(p.index)
-			n.releaseAll(now)
-		}
+		n.alive.remove(p.index)
 		return
 	}
 	n.alive.add(p.index)
@@ -83,6 +81,7 @@ func (n *Node) count(now time.Duration, p *peer, in bool) {
 	}
 }
 
+// releaseAll looks at every frame, for fewer are waited for.
 func (n *Node) releaseAll(now time.Duration) {
 	for i := n.log.oldest(); i <= n.log.last && n.log.held > 0; i++ {
 		n.release(now, n.log.slot(i))

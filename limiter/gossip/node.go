@@ -101,7 +101,7 @@ func NewNode(c NodeConfig) (*Node, error) {
 	if c.Peers == 0 {
 		n.most = 32
 	}
-	n.budget.rate = c.Budget
+	n.budget.rate = min(c.Budget, 1_000_000_000) // so that nothing overflows
 	if c.Budget <= 0 {
 		n.budget.rate = 2_500_000
 	}
@@ -161,12 +161,11 @@ func (n *Node) forget(now time.Duration, p *peer) {
 		delete(n.lives, p.in.short)
 	}
 	n.peers[p.index] = nil
-	n.moved = true
-	n.count(now, p, false)
+	n.count(p, false)
 }
 
-// Receive takes a packet. Whoever sent it, it is not answered from within, and costs no memory. The packet may
-// be overwritten afterwards.
+// Receive takes a packet, which may be overwritten afterwards. One that nobody with a secret made is counted,
+// costs no memory and is not answered.
 func (n *Node) Receive(now time.Duration, packet []byte) {
 	n.stats.BytesIn += uint64(len(packet))
 	switch {
@@ -252,6 +251,19 @@ func (n *Node) Tick(now time.Duration) (next time.Duration) {
 	return max(next, now+time.Microsecond)
 }
 
+// Leave says good-bye to all peers, after a last flush. What it said is lost like any packet; membership says it
+// too.
+func (n *Node) Leave(now time.Duration) {
+	n.flows.regular, n.budget.tokens = now, n.budget.burst()
+	n.flush(now)
+	for _, p := range n.peers {
+		if p != nil && p.in != nil && p.met {
+			b := append(n.direct(now, p), sectionBye)
+			n.post(p, n.sealer.seal(p.in.out, p.sentDirect, b))
+		}
+	}
+}
+
 // report tells the ledger of the members, if there is news.
 func (n *Node) report(now time.Duration) {
 	if !n.moved {
@@ -265,6 +277,7 @@ func (n *Node) report(now time.Duration) {
 		}
 	}
 	n.ledger.Fleet(now, n.fleet)
+	n.releaseAll(now)
 }
 
 func (n *Node) post(p *peer, packet []byte) {

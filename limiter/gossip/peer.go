@@ -71,7 +71,10 @@ func newPeer(index int, m Peer, now time.Duration) *peer {
 
 // renew begins with another life of a peer.
 func (n *Node) renew(now time.Duration, p *peer, s *session) {
-	n.count(now, p, false)
+	n.count(p, false)
+	if p.state == limiter.Alive {
+		p.state = limiter.Silent
+	}
 	p.in, p.met = s, false
 	p.acks, p.delivery = acks{out: ack{base: s.seen.base}}, delivery{sent: new([ringSize]sending)}
 	for i := range n.log.ring {
@@ -109,8 +112,8 @@ func (n *Node) watch(now time.Duration, p *peer) {
 	quiet := now - p.heard
 	switch {
 	case p.state == limiter.Alive && quiet > n.patience(p):
-		p.state, p.since, n.moved = limiter.Silent, now, true
-		n.count(now, p, false)
+		p.state, p.since = limiter.Silent, now
+		n.count(p, false)
 	case p.state == limiter.Silent && quiet > goneAfter:
 		p.state, n.moved = limiter.Gone, true
 	}
@@ -129,8 +132,8 @@ func (n *Node) revive(now time.Duration, p *peer) {
 		p.delivery.lost = false
 		n.log.giveUp(p, n.log.last)
 	}
-	p.state, n.moved, p.delivery.due = limiter.Alive, true, now
-	n.count(now, p, true)
+	p.state, p.delivery.due = limiter.Alive, now
+	n.count(p, true)
 }
 
 // trip measures round trips as RFC 6298 does.

@@ -1,0 +1,210 @@
+package gossip
+
+import (
+	"crypto/rand"
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/sluice-gateway/sluice/limiter"
+)
+
+// idle is a ledger that gives the same deltas for ever, and forgets what it is told.
+type idle struct {
+	deltas []limiter.Delta
+	rounds int // that Drain has something
+	merged int
+}
+
+func (l *idle) Drain(now time.Duration, to []limiter.Delta) []limiter.Delta {
+	if l.rounds == 0 {
+		return to
+	}
+	l.rounds--
+	return append(to, l.deltas...)
+}
+func (l *idle) Merge(now time.Duration, from int, age time.Duration, deltas []limiter.Delta) {
+	l.merged += len(deltas)
+}
+func (l *idle) Acknowledge(time.Duration, []limiter.Delta)            {}
+func (l *idle) Fleet(time.Duration, []limiter.Member)                 {}
+func (l *idle) Restore(time.Duration, time.Duration, []limiter.Delta) {}
+func (l *idle) Snapshot(_ time.Duration, _ uint64, to []limiter.Delta) ([]limiter.Delta, uint64) {
+	return to, 0
+}
+
+// pair is two nodes whose packets lie in a queue until they are passed on.
+type pair struct {
+	nodes   [2]*Node
+	ledgers [2]*idle
+	queues  [2][][]byte // to each
+	spare   [][]byte
+	now     time.Duration
+	bytes   int
+}
+
+func newPair(t testing.TB) *pair {
+	p := &pair{now: time.Second}
+	all := []Peer{{"a", netip.MustParseAddrPort("10.0.0.1:1")}, {"b", netip.MustParseAddrPort("10.0.0.2:1")}}
+	for i := range p.nodes {
+		p.ledgers[i] = &idle{}
+		n, err := NewNode(NodeConfig{
+			Name: all[i].Name, Secrets: [][]byte{testSecret("x")}, Interval: testInterval, Ledger: p.ledgers[i], Budget: 1 << 40, Random: rand.Reader,
+			Send: func(_ netip.AddrPort, packet []byte) { p.post(1-i, packet) },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.nodes[i] = n
+		n.Members(p.now, all)
+	}
+	for range 100 {
+		p.step()
+	}
+	if p.nodes[0].alive.len() != 1 || p.nodes[1].alive.len() != 1 {
+		t.Fatal("they have not met")
+	}
+	return p
+}
+
+func (p *pair) post(to int, packet []byte) {
+	var b []byte
+	if n := len(p.spare); n > 0 {
+		b, p.spare = p.spare[n-1], p.spare[:n-1]
+	} else {
+		b = make([]byte, 0, MaxPacket)
+	}
+	p.bytes += len(packet)
+	p.queues[to] = append(p.queues[to], append(b[:0], packet...))
+}
+
+func (p *pair) pass(to int) {
+	for _, b := range p.queues[to] {
+		p.nodes[to].Receive(p.now, b)
+		p.spare = append(p.spare, b)
+	}
+	p.queues[to] = p.queues[to][:0]
+}
+
+func (p *pair) step() {
+	p.now += testInterval
+	for i := range p.nodes {
+		p.nodes[i].Tick(p.now)
+	}
+	p.pass(0)
+	p.pass(1)
+}
+
+// BenchmarkSend drains, encodes, seals and acknowledges; BenchmarkReceive opens, decodes and merges. A round is
+// 1000 deltas of two rules.
+func BenchmarkSend(b *testing.B)    { benchmarkWay(b, 0) }
+func BenchmarkReceive(b *testing.B) { benchmarkWay(b, 1) }
+
+const benchmarkDeltas = 1000
+
+func mixedDeltas(n int) (deltas []limiter.Delta) {
+	for i := range n {
+		deltas = append(deltas, limiter.Delta{Key: limiter.Key(i) << 40, Rule: uint64(i % 2), Units: 1 + uint32(i%200), Demand: uint32(i % 100)})
+	}
+	return deltas
+}
+
+func benchmarkWay(b *testing.B, timed int) {
+	p := newPair(b)
+	p.ledgers[0].deltas = mixedDeltas(benchmarkDeltas)
+	b.ReportAllocs()
+	b.ResetTimer()
+	b.StopTimer()
+	for range b.N {
+		p.ledgers[0].rounds = 1
+		p.now += testInterval
+		part := func(i int, do func()) {
+			if i == timed {
+				b.StartTimer()
+				defer b.StopTimer()
+			}
+			do()
+		}
+		part(0, func() { p.nodes[0].Tick(p.now) })
+		part(1, func() { p.pass(1) })
+		part(1, func() { p.nodes[1].Tick(p.now) })
+		part(0, func() { p.pass(0) })
+	}
+	if p.ledgers[1].merged != b.N*benchmarkDeltas {
+		b.Fatalf("%d merged in %d rounds", p.ledgers[1].merged, b.N)
+	}
+	b.ReportMetric(float64(b.N)*benchmarkDeltas/b.Elapsed().Seconds()/1e6, "Mdeltas/s")
+	b.ReportMetric(0, "ns/op")
+}
+
+func BenchmarkSeal(b *testing.B) {
+	n := newPair(b).nodes[0]
+	packet := make([]byte, headerSize+bodySize, MaxPacket)
+	b.SetBytes(MaxPacket)
+	b.ReportAllocs()
+	for i := range b.N {
+		n.sealer.seal(n.out, uint64(i), packet)
+	}
+}
+
+func BenchmarkOpen(b *testing.B) {
+	n := newPair(b).nodes[0]
+	packet := n.sealer.seal(n.out, 1, make([]byte, headerSize+bodySize, MaxPacket))
+	b.SetBytes(MaxPacket)
+	b.ReportAllocs()
+	for range b.N {
+		if _, ok := n.sealer.open(n.out, 1, packet); !ok {
+			b.Fatal("does not open")
+		}
+	}
+}
+
+// What junk costs: of an unknown sender, aimed at a known one, and a forged hello.
+func BenchmarkJunk(b *testing.B) {
+	n := newPair(b).nodes[0]
+	junk := func(kind byte, life uint64) []byte {
+		return append(header{kind: kind, key: n.secrets[0].id, life: life, number: 1 << 40}.append(nil), make([]byte, 200)...)
+	}
+	for name, packet := range map[string][]byte{"stranger": junk(kindFrame, 1), "forged": junk(kindFrame, n.peers[0].in.short), "hello": junk(kindHello, 1)} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for range b.N {
+				n.Receive(time.Hour, packet)
+			}
+		})
+	}
+}
+
+// BenchmarkBytes is what each node sends in a second, UDP and IP included, by nodes and keys under pressure: a
+// frame's worth of bytes for each peer.
+func BenchmarkBytes(b *testing.B) {
+	for _, nodes := range []int{2, 3, 8, 32} {
+		for _, keys := range []int{0, 10, 100, 1000} {
+			b.Run(fmt.Sprintf("nodes=%d/keys=%d", nodes, keys), func(b *testing.B) {
+				if keys > 100 && nodes > 8 && testing.Short() {
+					b.Skip("slow")
+				}
+				for range b.N {
+					w := newNetwork(b, nodes, 1)
+					for _, h := range w.hosts {
+						h.node.interval, h.node.beat, h.lax = 50*time.Millisecond, 50*time.Millisecond, true
+						h.node.budget.rate = 2_500_000
+					}
+					w.meet()
+					before := w.bytes
+					for range 20 {
+						for _, h := range w.hosts {
+							for k := range keys {
+								w.spend(h, limiter.Key(k), 1+uint32(k%100))
+							}
+						}
+						w.run(50 * time.Millisecond)
+					}
+					b.ReportMetric(float64(w.bytes-before)/float64(nodes)/1000, "kB/s/node")
+					b.ReportMetric(0, "ns/op")
+				}
+			})
+		}
+	}
+}
