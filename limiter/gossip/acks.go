@@ -63,7 +63,7 @@ func (n *Node) learn(now time.Duration, p *peer, a ack) {
 		d.base++
 	}
 	if len(a.bits) > 0 {
-		d.due = now // there are holes
+		d.due, n.soon = now, true // there are holes
 	}
 	w := &p.acks
 	if w.n == len(w.waiting) {
@@ -125,7 +125,7 @@ func (n *Node) receiveFrame(now time.Duration, p *peer, number uint64, age time.
 	}
 	p.acks.behind = true
 	if m.holds(sectionUrgent) {
-		p.acks.hurry, n.flows.answer = true, true
+		p.acks.hurry, n.flows.answer, n.soon = true, true, true
 	}
 	n.honour(now, p)
 }
@@ -146,14 +146,13 @@ func (n *Node) receiveDirect(now time.Duration, p *peer, h header, age time.Dura
 		n.learn(now, p, m.ack)
 	}
 	if m.holds(sectionAsk) {
-		p.serve, p.cursor = true, m.ask
+		p.serve, p.cursor, n.soon = true, m.ask, true
 	}
 	if m.holds(sectionDebts) {
 		n.restore(now, p, age)
 	}
 	if m.holds(sectionBye) {
-		p.state, p.heard = limiter.Gone, now-goneAfter
-		n.count(p, false)
+		n.part(now, p)
 	}
 }
 

@@ -126,7 +126,7 @@ func (n *Node) meet(now time.Duration, p *peer, h *hello) {
 		n.greet(now, p)
 		return
 	}
-	p.greetNext = min(p.greetNext, p.greeted+helloLeast)
+	p.greetNext, n.soon = min(p.greetNext, p.greeted+helloLeast), true
 }
 
 // accept makes the frames of a life count that has proved to be the present one.

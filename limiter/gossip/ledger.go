@@ -25,6 +25,8 @@ type Ledger interface {
 	// Restore makes each bucket's debt at least what a peer's Snapshot said it was, age ago. It may come any
 	// number of times.
 	Restore(now, age time.Duration, debts []limiter.Delta)
+	// Pressing becomes ready when a bucket has come to what it may hold without its peers' knowledge.
+	Pressing() <-chan struct{}
 }
 
 // MaxRecord is the longest record in bytes.

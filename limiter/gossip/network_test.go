@@ -185,8 +185,9 @@ func (w *network) deliver(h *host, packet []byte) {
 	if w.tap != nil {
 		w.tap(h.index, packet)
 	}
-	h.node.Receive(w.now, packet)
-	w.tick(h, h.life)
+	if h.node.Receive(w.now, packet) {
+		w.tick(h, h.life)
+	}
 }
 
 // spend lets a host pass units on a key.
@@ -298,6 +299,8 @@ func (b *book) Snapshot(now time.Duration, cursor uint64, to []limiter.Delta) ([
 	}
 	return to, 0
 }
+
+func (b *book) Pressing() <-chan struct{} { return nil }
 
 func (b *book) Restore(now, age time.Duration, debts []limiter.Delta) {
 	for _, d := range debts {

@@ -63,6 +63,7 @@ type Node struct {
 	alive members           // whose acknowledgements are waited for
 	fleet []limiter.Member
 	moved bool // the ledger has not been told
+	soon  bool // something is due before what Tick said
 
 	log    log
 	budget bucket
@@ -164,9 +165,15 @@ func (n *Node) forget(now time.Duration, p *peer) {
 	n.count(p, false)
 }
 
-// Receive takes a packet, which may be overwritten afterwards. One that nobody with a secret made is counted,
-// costs no memory and is not answered.
-func (n *Node) Receive(now time.Duration, packet []byte) {
+// Receive takes a packet, which may be overwritten afterwards, and returns whether Tick should follow sooner than
+// it said. A packet that nobody with a secret made is counted, costs no memory and is not answered.
+func (n *Node) Receive(now time.Duration, packet []byte) (soon bool) {
+	n.soon = false
+	n.receive(now, packet)
+	return n.soon
+}
+
+func (n *Node) receive(now time.Duration, packet []byte) {
 	n.stats.BytesIn += uint64(len(packet))
 	switch {
 	case len(packet) < headerSize+tagSize || len(packet) > MaxPacket:

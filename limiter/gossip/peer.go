@@ -90,6 +90,15 @@ func (n *Node) renew(now time.Duration, p *peer, s *session) {
 	p.heard = now
 }
 
+// part ends a life of a peer that has said good-bye.
+func (n *Node) part(now time.Duration, p *peer) {
+	delete(n.lives, p.in.short)
+	p.in, p.met, p.state = nil, false, limiter.Gone
+	p.delivery, p.acks, p.want = delivery{}, acks{}, question{}
+	p.greetings, p.greetNext = helloTries, now+helloRarely
+	n.count(p, false)
+}
+
 // hear notes that a packet came, and returns its age.
 func (p *peer) hear(now time.Duration, stamp uint32) time.Duration {
 	p.heard = now
@@ -134,6 +143,7 @@ func (n *Node) revive(now time.Duration, p *peer) {
 	}
 	p.state, p.delivery.due = limiter.Alive, now
 	n.count(p, true)
+	n.soon = true
 }
 
 // trip measures round trips as RFC 6298 does.

@@ -78,4 +78,5 @@ func (n *Node) restore(now time.Duration, p *peer, age time.Duration) {
 	}
 	q.asked, q.pieces = now, q.pieces+1 // the pieces that follow are on their way
 	q.again = q.pieces == servings
+	n.soon = n.soon || q.again
 }

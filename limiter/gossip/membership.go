@@ -1,0 +1,243 @@
+package gossip
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+const (
+	joinSoon   = time.Second      // between attempts at first
+	joinLate   = 30 * time.Second // between attempts at last
+	remember   = time.Hour        // a member that failed, so that it is found again
+	streamTime = 2 * time.Second
+	leaveTime  = 300 * time.Millisecond
+	syncEvery  = 15 * time.Second
+)
+
+// membership knows who the members are, by memberlist (SWIM). Those that failed are remembered for a while: a
+// network that is cut in two heals by itself.
+type membership struct {
+	g    *Gossip
+	list *memberlist.Memberlist
+	news chan struct{} // somebody came or went
+
+	mu     sync.Mutex
+	known  map[string]Peer
+	failed map[string]time.Time
+}
+
+func newMembership(g *Gossip) *membership {
+	return &membership{g: g, news: make(chan struct{}, 1), known: map[string]Peer{}, failed: map[string]time.Time{}}
+}
+
+// begin starts memberlist, which reads what the transport hands it.
+func (m *membership) begin() (err error) {
+	keys := [][]byte{}
+	for _, s := range m.g.node.secrets {
+		keys = append(keys, s.derive("memberlist", 32))
+	}
+	c := memberlist.DefaultLANConfig()
+	c.Name, c.Transport, c.Label = m.g.config.Name, m.g.transport, label
+	c.BindPort, c.AdvertisePort = int(m.g.transport.public.Port()), int(m.g.transport.public.Port())
+	c.LogOutput = &listener{m.g}
+	c.Events, c.Conflict, c.Delegate = m, m, m.g.spread
+	c.TCPTimeout, c.PushPullInterval, c.UDPBufferSize = streamTime, syncEvery, MaxPacket
+	c.DeadNodeReclaimTime = 5 * time.Second // a name that moved to another address
+	if c.Keyring, err = memberlist.NewKeyring(keys, keys[0]); err != nil {
+		return err
+	}
+	m.list, err = memberlist.Create(c)
+	return err
+}
+
+// end leaves, and closes the sockets.
+func (m *membership) end() error {
+	_ = m.list.Leave(leaveTime) // who does not hear of it finds out
+	return m.list.Shutdown()
+}
+
+// NotifyJoin implements memberlist.EventDelegate, as what follows does.
+func (m *membership) NotifyJoin(n *memberlist.Node) {
+	m.note(func() {
+		m.known[n.Name] = peerOf(n)
+		delete(m.failed, n.Name)
+	})
+	m.g.spread.greet(n.Name)
+}
+
+func (m *membership) NotifyUpdate(n *memberlist.Node) {
+	m.note(func() { m.known[n.Name] = peerOf(n) })
+}
+
+func (m *membership) NotifyLeave(n *memberlist.Node) {
+	m.note(func() {
+		if n.State == memberlist.StateLeft {
+			delete(m.known, n.Name)
+			delete(m.failed, n.Name)
+			return
+		}
+		m.failed[n.Name] = time.Now()
+	})
+}
+
+// NotifyConflict implements memberlist.ConflictDelegate.
+func (m *membership) NotifyConflict(existing, other *memberlist.Node) {
+	m.g.reports.report("conflict", fmt.Errorf("gossip: %s and %s are both called %q: one of them is not heard",
+		existing.FullAddress().Addr, other.FullAddress().Addr, existing.Name))
+}
+
+func (m *membership) note(change func()) {
+	m.mu.Lock()
+	change()
+	m.mu.Unlock()
+	select {
+	case m.news <- struct{}{}:
+	default:
+	}
+}
+
+func peerOf(n *memberlist.Node) Peer {
+	a, _ := netip.AddrFromSlice(n.Addr)
+	return Peer{n.Name, netip.AddrPortFrom(a.Unmap(), n.Port)}
+}
+
+// follow tells the node of the members.
+func (m *membership) follow(ctx context.Context) {
+	forget := time.NewTicker(remember / 60)
+	defer forget.Stop()
+	for {
+		m.g.mu.Lock()
+		refused := m.g.node.Members(m.g.config.Clock(), m.others())
+		m.g.mu.Unlock()
+		m.g.poke()
+		if refused > 0 {
+			m.g.reports.report("peers", fmt.Errorf("%w: %d too many", ErrPeers, refused))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.news:
+		case <-forget.C:
+		}
+	}
+}
+
+func (m *membership) others() (all []Peer) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name, p := range m.known {
+		if at, failed := m.failed[name]; failed && time.Since(at) > remember {
+			delete(m.known, name)
+			delete(m.failed, name)
+			continue
+		}
+		if name != m.g.config.Name {
+			all = append(all, p)
+		}
+	}
+	slices.SortFunc(all, func(a, b Peer) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
+// join joins whoever is configured, or was a member, and is none now; again and again.
+func (m *membership) join(ctx context.Context) {
+	pause := joinSoon
+	for {
+		missing, err := m.missing(ctx)
+		joined := false
+		for _, a := range missing {
+			if ctx.Err() != nil {
+				return
+			}
+			if _, failure := m.list.Join([]string{a.String()}); failure != nil {
+				err = errors.Join(err, failure)
+			} else {
+				joined = true
+			}
+		}
+		if joined || len(missing) == 0 && err == nil {
+			pause = joinSoon
+		}
+		if err != nil && m.list.NumMembers() < 2 {
+			m.g.reports.report("alone", fmt.Errorf("%w: %w", ErrAlone, err))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause - rand.N(pause/4)):
+		}
+		if len(missing) > 0 || err != nil {
+			pause = min(pause*2, joinLate)
+		}
+	}
+}
+
+// missing is the addresses that should be members' and are not.
+func (m *membership) missing(ctx context.Context) (all []netip.AddrPort, err error) {
+	present := []netip.AddrPort{m.g.transport.public}
+	for _, n := range m.list.Members() {
+		present = append(present, peerOf(n).Address)
+	}
+	add := func(a netip.AddrPort) {
+		if !slices.Contains(present, a) && !slices.Contains(all, a) {
+			all = append(all, a)
+		}
+	}
+	for _, text := range m.g.config.Peers {
+		found, failure := m.resolve(ctx, text)
+		if failure != nil {
+			err = errors.Join(err, fmt.Errorf("cannot resolve %q: %w", text, failure))
+			continue
+		}
+		if !slices.ContainsFunc(found, func(a netip.AddrPort) bool { return slices.Contains(present, a) }) || len(present) < 2 {
+			for _, a := range found {
+				add(a)
+			}
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name := range m.failed {
+		add(m.known[name].Address)
+	}
+	return all, err
+}
+
+// resolve finds the addresses of a configured peer; without a port, it is the one we listen on.
+func (m *membership) resolve(ctx context.Context, text string) (all []netip.AddrPort, err error) {
+	host, port, err := net.SplitHostPort(text)
+	if err != nil {
+		host, port = text, strconv.Itoa(int(m.g.transport.public.Port()))
+	}
+	number, err := net.DefaultResolver.LookupPort(ctx, "udp", port)
+	if err != nil {
+		return nil, err
+	}
+	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	for _, a := range found {
+		all = append(all, netip.AddrPortFrom(a.Unmap(), uint16(number)))
+	}
+	return all, err
+}
+
+// listener hears what memberlist logs. Most of it is said by Stats as well, or by what join reports.
+type listener struct{ g *Gossip }
+
+func (l *listener) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte("could decrypt")) {
+		l.g.reports.report("unverified", ErrUnverified)
+	}
+	return len(line), nil
+}

@@ -1,0 +1,229 @@
+package gossip
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"sync/atomic"
+	"time"
+)
+
+// Records go two ways. A new one is published, in frames, to whoever is alive. And members compare: when one
+// joins, and every few seconds any two, by a digest of 256 parts of the set; what differs is sent over a stream.
+const (
+	parts      = 256
+	partSize   = 8
+	digestSize = parts * partSize
+	maxChunk   = 256 << 10 // bytes of records in a message
+	maxApply   = 1024      // records that wait to be applied
+	maxNames   = 256       // members that wait to be compared with
+	greetAfter = 500 * time.Millisecond
+)
+
+// The first byte of what is said over a stream.
+const (
+	saysDigest  = 1 + iota // name's length, name, digest: an answer is wanted
+	saysAnswer             // the same, and none is
+	saysRecords            // (length:2 bytes)*
+)
+
+// spread is what memberlist asks for what is no business of its own.
+type spread struct {
+	g       *Gossip
+	records chan []byte // to be applied
+	compare chan compared
+	full    atomic.Uint64
+	refused atomic.Uint64
+}
+
+// compared is a member to talk with; sum is its digest, nil if it does not know ours either.
+type compared struct {
+	name   string
+	sum    *[digestSize]byte
+	answer bool
+}
+
+func newSpread(g *Gossip) *spread {
+	return &spread{g: g, records: make(chan []byte, maxApply), compare: make(chan compared, maxNames)}
+}
+
+// take takes a record that came in a frame.
+func (s *spread) take(record []byte) {
+	if s.g.config.Records == nil {
+		return
+	}
+	select {
+	case s.records <- append([]byte(nil), record...):
+	default:
+		s.full.Add(1) // it comes again when sets are compared
+	}
+}
+
+// greet has a new member compared with.
+func (s *spread) greet(name string) {
+	if s.g.config.Records != nil && name != s.g.config.Name {
+		s.ask(compared{name: name})
+	}
+}
+
+func (s *spread) ask(c compared) {
+	select {
+	case s.compare <- c:
+	default:
+		s.full.Add(1)
+	}
+}
+
+// run applies records and compares until ctx ends. Records may be slow: they are on a disk.
+func (s *spread) run(ctx context.Context) {
+	if s.g.config.Records == nil {
+		<-ctx.Done()
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case r := <-s.records:
+				if _, err := s.g.config.Records.Apply(r); err != nil {
+					s.refused.Add(1)
+				}
+			}
+		}
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			<-done
+			return
+		case c := <-s.compare:
+			if c.sum == nil { // it has just come: it should know us first
+				select {
+				case <-ctx.Done():
+				case <-time.After(greetAfter):
+				}
+			}
+			s.talk(ctx, c)
+		}
+	}
+}
+
+// talk sends what a member lacks, or what it needs to know for that.
+func (s *spread) talk(ctx context.Context, c compared) {
+	sum := s.digest()
+	if c.sum == nil {
+		s.say(c.name, s.state(saysDigest, sum))
+		return
+	}
+	if *c.sum == *sum {
+		return
+	}
+	if c.answer {
+		s.say(c.name, s.state(saysAnswer, sum))
+	}
+	chunk := []byte{saysRecords}
+	s.g.config.Records.All(func(r []byte) bool {
+		part, _ := partOf(r)
+		if len(r) > MaxRecord || [partSize]byte(c.sum[part:]) == [partSize]byte(sum[part:]) {
+			return true
+		}
+		if len(chunk)+2+len(r) > maxChunk {
+			if ctx.Err() != nil || !s.say(c.name, chunk) {
+				chunk = chunk[:1]
+				return false
+			}
+			chunk = chunk[:1]
+		}
+		chunk = append(binary.BigEndian.AppendUint16(chunk, uint16(len(r))), r...)
+		return true
+	})
+	if len(chunk) > 1 {
+		s.say(c.name, chunk)
+	}
+}
+
+// say sends over a stream.
+func (s *spread) say(name string, text []byte) bool {
+	for _, n := range s.g.members.list.Members() {
+		if n.Name == name {
+			return s.g.members.list.SendReliable(n, text) == nil
+		}
+	}
+	return false
+}
+
+// partOf is where in a digest a record counts, and as what.
+func partOf(record []byte) (offset int, value uint64) {
+	h := sha256.Sum256(record)
+	return int(h[0]) * partSize, binary.BigEndian.Uint64(h[1:])
+}
+
+// digest is the sum of all records' hashes, in parts: the same for the same set.
+func (s *spread) digest() *[digestSize]byte {
+	var sum [digestSize]byte
+	s.g.config.Records.All(func(r []byte) bool {
+		if len(r) <= MaxRecord {
+			at, v := partOf(r)
+			binary.BigEndian.PutUint64(sum[at:], binary.BigEndian.Uint64(sum[at:])+v)
+		}
+		return true
+	})
+	return &sum
+}
+
+func (s *spread) state(says byte, sum *[digestSize]byte) []byte {
+	b := append([]byte{says, byte(len(s.g.config.Name))}, s.g.config.Name...)
+	return append(b, sum[:]...)
+}
+
+// NodeMeta implements memberlist.Delegate, as what follows does.
+func (s *spread) NodeMeta(int) []byte { return nil }
+
+// GetBroadcasts gives nothing: what is lost on the way would stay so.
+func (s *spread) GetBroadcasts(int, int) [][]byte { return nil }
+
+// LocalState is what a member is told that we exchange members with.
+func (s *spread) LocalState(bool) []byte {
+	if s.g.config.Records == nil {
+		return nil
+	}
+	return s.state(saysAnswer, s.digest())
+}
+
+// MergeRemoteState takes what it told.
+func (s *spread) MergeRemoteState(b []byte, _ bool) { s.NotifyMsg(b) }
+
+// NotifyMsg takes a message. It is not from the network at large: memberlist has opened it.
+func (s *spread) NotifyMsg(b []byte) {
+	if s.g.config.Records == nil || len(b) < 2 {
+		return
+	}
+	switch b[0] {
+	case saysDigest, saysAnswer:
+		n := int(b[1])
+		if len(b) == 2+n+digestSize {
+			sum := [digestSize]byte(b[2+n:])
+			s.ask(compared{name: string(b[2 : 2+n]), sum: &sum, answer: b[0] == saysDigest})
+		}
+	case saysRecords:
+		for b = b[1:]; len(b) >= 2; {
+			n := int(binary.BigEndian.Uint16(b))
+			if n == 0 || n > MaxRecord || n > len(b)-2 {
+				return
+			}
+			s.wait(b[2 : 2+n])
+			b = b[2+n:]
+		}
+	}
+}
+
+// wait takes a record that came over a stream, which can wait.
+func (s *spread) wait(record []byte) {
+	select {
+	case s.records <- append([]byte(nil), record...):
+	case <-s.g.transport.ctx.Done():
+	}
+}
