@@ -187,10 +187,11 @@ func BenchmarkBytes(b *testing.B) {
 					b.Skip("slow")
 				}
 				for range b.N {
-					w := newNetwork(b, nodes, 1)
+					w := newNetwork(b, 0, 1)
+					w.timing = 50 * time.Millisecond
+					w.begin(nodes)
 					for _, h := range w.hosts {
-						h.node.interval, h.node.beat, h.lax = 50*time.Millisecond, 50*time.Millisecond, true
-						h.node.budget.rate = 2_500_000
+						h.node.budget.rate, h.lax = 2_500_000, true
 					}
 					w.meet()
 					before := w.bytes

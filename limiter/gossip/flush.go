@@ -62,7 +62,7 @@ func (n *Node) flush(now time.Duration) (next time.Duration) {
 	regular, urgent := now >= f.regular, f.urgent
 	f.flushed, f.urgent, f.answer = now, false, false
 	if regular {
-		f.regular = max(f.regular+n.interval, now+n.interval/2)
+		f.regular += n.interval * max(1, (now-f.regular)/n.interval+1)
 	}
 	all := n.pour(now, urgent)
 	if all || now-f.frozen > 2*longestInterval {

@@ -98,15 +98,14 @@ func (f *facts) All(yield func([]byte) bool) {
 	}
 }
 
-func (f *facts) Apply(r []byte) (bool, error) {
+func (f *facts) Apply(r []byte) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if strings.HasPrefix(string(r), "bad") {
-		return false, errors.New("bad")
+		return errors.New("bad")
 	}
-	added := !f.set[string(r)]
 	f.set[string(r)] = true
-	return added, nil
+	return nil
 }
 
 func (f *facts) len() int {
@@ -280,7 +279,7 @@ func TestRecordsReachAll(t *testing.T) {
 	b.run(t)
 	until(t, "a new member has all, and the others what it had", func() bool { return b.facts.len() == 5001 && a.facts.len() == 5001 })
 	together(t, a, b)
-	_, _ = a.facts.Apply([]byte("new"))
+	_ = a.facts.Apply([]byte("new"))
 	a.Publish([]byte("new"))
 	until(t, "a new record arrives", func() bool { return b.facts.len() == 5002 })
 	a.Publish([]byte("bad record"))

@@ -35,8 +35,8 @@ const MaxRecord = 1024
 // Records is a set of facts that every member is to have: they are added, forgotten at an end of their own,
 // and never taken back. What they say is not this package's business. It is safe for concurrent use.
 type Records interface {
-	// All yields every record, in any order. What is yielded is valid during the call.
+	// All yields every record, in any order. What is yielded is valid during the call, which is short.
 	All(yield func(record []byte) bool)
-	// Apply adds a record that a member told, and says whether it was new. It copies what it keeps.
-	Apply(record []byte) (added bool, err error)
+	// Apply adds a record that a member told, which may not be new. It may keep it.
+	Apply(record []byte) error
 }

@@ -98,13 +98,13 @@ func TestRestart(t *testing.T) {
 				t.Fatalf("away for %v: key %d has %d", away, i, victim.debts[limiter.Key(i)])
 			}
 		}
-		known := w.hosts[0].spent
+		known, told := w.hosts[0].spent, victim.merged[0]
 		w.traffic(500*time.Millisecond, 2)
 		w.settle(2 * time.Second)
 		if got := w.hosts[0].merged[3] - earlier; got != victim.spent {
 			t.Errorf("away for %v: %d units told of %d", away, got, victim.spent)
 		}
-		if got := victim.merged[0]; got != w.hosts[0].spent-known {
+		if got := victim.merged[0] - told; got != w.hosts[0].spent-known {
 			t.Errorf("away for %v: it was told %d units of %d", away, got, w.hosts[0].spent-known)
 		}
 	}

@@ -26,6 +26,8 @@ type network struct {
 	cut     func(from, to int) bool // nil: nobody is cut off
 	tap     func(to int, packet []byte)
 	hosts   []*host
+	timing  time.Duration        // interval of those who start
+	ledger  func(h *host) Ledger // of who starts; nil: its book
 	carried uint64
 	bytes   uint64
 }
@@ -33,6 +35,7 @@ type network struct {
 // host is a node and its ledger. A host that restarts gets another node.
 type host struct {
 	*book
+	member  *member // in fleets
 	index   int
 	node    *Node
 	address netip.AddrPort
@@ -83,7 +86,12 @@ const testInterval = 10 * time.Millisecond
 
 // newNetwork makes so many nodes that know of each other.
 func newNetwork(t testing.TB, nodes int, seed uint64) *network {
-	w := &network{t: t, rand: rand.New(rand.NewPCG(seed, 1)), delay: time.Millisecond}
+	w := &network{t: t, rand: rand.New(rand.NewPCG(seed, 1)), delay: time.Millisecond, timing: testInterval}
+	w.begin(nodes)
+	return w
+}
+
+func (w *network) begin(nodes int) {
 	for i := range nodes {
 		h := &host{index: i, address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), 7946)}
 		w.hosts = append(w.hosts, h)
@@ -91,7 +99,6 @@ func newNetwork(t testing.TB, nodes int, seed uint64) *network {
 	for _, h := range w.hosts {
 		w.start(h)
 	}
-	return w
 }
 
 // chance is the nodes' source of random numbers.
@@ -108,8 +115,12 @@ func (w *network) start(h *host) {
 	h.life++
 	h.down = false
 	h.book = newBook(w, h)
+	var ledger Ledger = h.book
+	if w.ledger != nil {
+		ledger = w.ledger(h)
+	}
 	node, err := NewNode(NodeConfig{
-		Name: name(h.index), Secrets: [][]byte{testSecret("fleet")}, Interval: testInterval, Ledger: h.book, Budget: 100_000_000,
+		Name: name(h.index), Secrets: [][]byte{testSecret("fleet")}, Interval: w.timing, Ledger: ledger, Budget: 100_000_000,
 		Peers: MaxMembers, Record: h.book.record, Random: chance{w.rand},
 		Send: func(to netip.AddrPort, packet []byte) { w.carry(h, to, packet) },
 	})

@@ -111,6 +111,7 @@ func NewNode(c NodeConfig) (*Node, error) {
 		return nil, fmt.Errorf("cannot draw a random number: %w", err)
 	}
 	n.out = secrets[0].frames(n.life)
+	n.flows.regular = time.Duration(n.draw() % uint64(max(n.interval, 1))) // so that nodes which begin together do not flush together
 	return n, nil
 }
 

@@ -45,7 +45,7 @@ func (n *Node) serve(now time.Duration, p *peer) {
 
 // serving sends as many debts as fit into a packet.
 func (n *Node) serving(now time.Duration, p *peer) (next uint64) {
-	for room := cap(n.debts); ; room = max(1, room/2) {
+	for room := cap(n.debts); ; room = max(2, room/2) {
 		var debts []limiter.Delta
 		debts, next = n.ledger.Snapshot(now, p.cursor, n.debts[:0:room])
 		b := append(n.direct(now, p), sectionDebts)

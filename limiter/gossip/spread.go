@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -15,6 +16,7 @@ const (
 	partSize   = 8
 	digestSize = parts * partSize
 	maxChunk   = 256 << 10 // bytes of records in a message
+	maxBatch   = 4 << 20   // bytes that are looked up at once, unless a part has more
 	maxApply   = 1024      // records that wait to be applied
 	maxNames   = 256       // members that wait to be compared with
 	greetAfter = 500 * time.Millisecond
@@ -30,7 +32,8 @@ const (
 // spread is what memberlist asks for what is no business of its own.
 type spread struct {
 	g       *Gossip
-	records chan []byte // to be applied
+	fresh   chan []byte // to be applied
+	bulk    chan []byte // the same, of what was compared: it can wait
 	compare chan compared
 	full    atomic.Uint64
 	refused atomic.Uint64
@@ -44,7 +47,7 @@ type compared struct {
 }
 
 func newSpread(g *Gossip) *spread {
-	return &spread{g: g, records: make(chan []byte, maxApply), compare: make(chan compared, maxNames)}
+	return &spread{g: g, fresh: make(chan []byte, maxApply), bulk: make(chan []byte), compare: make(chan compared, maxNames)}
 }
 
 // take takes a record that came in a frame.
@@ -53,7 +56,7 @@ func (s *spread) take(record []byte) {
 		return
 	}
 	select {
-	case s.records <- append([]byte(nil), record...):
+	case s.fresh <- append([]byte(nil), record...):
 	default:
 		s.full.Add(1) // it comes again when sets are compared
 	}
@@ -80,24 +83,12 @@ func (s *spread) run(ctx context.Context) {
 		<-ctx.Done()
 		return
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case r := <-s.records:
-				if _, err := s.g.config.Records.Apply(r); err != nil {
-					s.refused.Add(1)
-				}
-			}
-		}
-	}()
+	var applying sync.WaitGroup
+	applying.Go(func() { s.apply(ctx) })
+	defer applying.Wait()
 	for {
 		select {
 		case <-ctx.Done():
-			<-done
 			return
 		case c := <-s.compare:
 			if c.sum == nil { // it has just come: it should know us first
@@ -111,9 +102,24 @@ func (s *spread) run(ctx context.Context) {
 	}
 }
 
+func (s *spread) apply(ctx context.Context) {
+	for {
+		var r []byte
+		select {
+		case <-ctx.Done():
+			return
+		case r = <-s.fresh:
+		case r = <-s.bulk:
+		}
+		if err := s.g.config.Records.Apply(r); err != nil {
+			s.refused.Add(1)
+		}
+	}
+}
+
 // talk sends what a member lacks, or what it needs to know for that.
 func (s *spread) talk(ctx context.Context, c compared) {
-	sum := s.digest()
+	sum, sizes := s.digest()
 	if c.sum == nil {
 		s.say(c.name, s.state(saysDigest, sum))
 		return
@@ -124,25 +130,36 @@ func (s *spread) talk(ctx context.Context, c compared) {
 	if c.answer {
 		s.say(c.name, s.state(saysAnswer, sum))
 	}
-	chunk := []byte{saysRecords}
+	for part := 0; part < parts; {
+		var wanted [parts]bool
+		for bytes := 0; part < parts && bytes < maxBatch; part++ {
+			at := part * partSize
+			if wanted[part] = [partSize]byte(c.sum[at:]) != [partSize]byte(sum[at:]); wanted[part] {
+				bytes += sizes[part]
+			}
+		}
+		for _, chunk := range s.collect(&wanted) {
+			if ctx.Err() != nil || !s.say(c.name, chunk) {
+				return // until the next comparison
+			}
+		}
+	}
+}
+
+// collect makes messages of the records of some parts. Nothing is sent meanwhile, for the set may be locked.
+func (s *spread) collect(wanted *[parts]bool) (chunks [][]byte) {
 	s.g.config.Records.All(func(r []byte) bool {
-		part, _ := partOf(r)
-		if len(r) > MaxRecord || [partSize]byte(c.sum[part:]) == [partSize]byte(sum[part:]) {
+		if part, _ := partOf(r); len(r) > MaxRecord || !wanted[part] {
 			return true
 		}
-		if len(chunk)+2+len(r) > maxChunk {
-			if ctx.Err() != nil || !s.say(c.name, chunk) {
-				chunk = chunk[:1]
-				return false
-			}
-			chunk = chunk[:1]
+		last := len(chunks) - 1
+		if last < 0 || len(chunks[last])+2+len(r) > maxChunk {
+			chunks, last = append(chunks, []byte{saysRecords}), last+1
 		}
-		chunk = append(binary.BigEndian.AppendUint16(chunk, uint16(len(r))), r...)
+		chunks[last] = append(binary.BigEndian.AppendUint16(chunks[last], uint16(len(r))), r...)
 		return true
 	})
-	if len(chunk) > 1 {
-		s.say(c.name, chunk)
-	}
+	return chunks
 }
 
 // say sends over a stream.
@@ -156,22 +173,24 @@ func (s *spread) say(name string, text []byte) bool {
 }
 
 // partOf is where in a digest a record counts, and as what.
-func partOf(record []byte) (offset int, value uint64) {
+func partOf(record []byte) (part int, value uint64) {
 	h := sha256.Sum256(record)
-	return int(h[0]) * partSize, binary.BigEndian.Uint64(h[1:])
+	return int(h[0]), binary.BigEndian.Uint64(h[1:])
 }
 
-// digest is the sum of all records' hashes, in parts: the same for the same set.
-func (s *spread) digest() *[digestSize]byte {
-	var sum [digestSize]byte
+// digest is the sum of all records' hashes, in parts: the same for the same set. sizes is how many bytes each has.
+func (s *spread) digest() (sum *[digestSize]byte, sizes *[parts]int) {
+	sum, sizes = new([digestSize]byte), new([parts]int)
 	s.g.config.Records.All(func(r []byte) bool {
 		if len(r) <= MaxRecord {
-			at, v := partOf(r)
-			binary.BigEndian.PutUint64(sum[at:], binary.BigEndian.Uint64(sum[at:])+v)
+			part, v := partOf(r)
+			b := sum[part*partSize:]
+			binary.BigEndian.PutUint64(b, binary.BigEndian.Uint64(b)+v)
+			sizes[part] += len(r)
 		}
 		return true
 	})
-	return &sum
+	return sum, sizes
 }
 
 func (s *spread) state(says byte, sum *[digestSize]byte) []byte {
@@ -190,7 +209,8 @@ func (s *spread) LocalState(bool) []byte {
 	if s.g.config.Records == nil {
 		return nil
 	}
-	return s.state(saysAnswer, s.digest())
+	sum, _ := s.digest()
+	return s.state(saysAnswer, sum)
 }
 
 // MergeRemoteState takes what it told.
@@ -223,7 +243,7 @@ func (s *spread) NotifyMsg(b []byte) {
 // wait takes a record that came over a stream, which can wait.
 func (s *spread) wait(record []byte) {
 	select {
-	case s.records <- append([]byte(nil), record...):
+	case s.bulk <- append([]byte(nil), record...):
 	case <-s.g.transport.ctx.Done():
 	}
 }
