@@ -18,6 +18,7 @@ type acks struct {
 	holes  [maxHoles]byte
 	behind bool // frames came since
 	hurry  bool // an urgent one among them
+	news   bool // what we acknowledge has not been sent yet
 
 	waiting [8]ack // what counts later, by after
 	bits    [8][maxHoles]byte
@@ -36,7 +37,7 @@ func (n *Node) freeze(now time.Duration, all bool) {
 			a.out.base = p.in.seen.base
 			a.out.bits = p.in.seen.appendHoles(a.holes[:0])
 			if all || a.hurry {
-				a.behind, a.hurry = false, false
+				a.behind, a.hurry, a.news = false, false, true
 				p.nextDirect = now
 			}
 			a.out.after = n.log.last
@@ -194,6 +195,10 @@ func (n *Node) tell(now time.Duration, p *peer) {
 	}
 	n.post(p, n.sealer.seal(p.in.out, p.sentDirect, b))
 	p.nextDirect = now + n.beat
+	if p.acks.news && p.lossy() {
+		p.nextDirect = now + copyAfter
+	}
+	p.acks.news = false
 }
 
 // direct begins a direct packet.
@@ -205,6 +210,9 @@ func (n *Node) direct(now time.Duration, p *peer) []byte {
 
 // repairAfter is how long to wait for an acknowledgement of a frame that was sent so many times.
 func (n *Node) repairAfter(p *peer, s *slot, tries uint8) time.Duration {
+	if tries == 1 && p.lossy() {
+		return copyAfter
+	}
 	wait := p.trip.wait()
 	if !s.urgent {
 		wait += n.interval // it is acknowledged with the next flush
@@ -227,7 +235,7 @@ func (n *Node) repair(now time.Duration, p *peer) {
 		}
 		wait := n.repairAfter(p, s, max(1, sent.tries))
 		if i < top { // a later one came: it is missing rather than late
-			wait = p.trip.wait() << min(max(1, sent.tries)-1, 3)
+			wait = min(wait, p.trip.wait()<<min(max(1, sent.tries)-1, 3))
 		}
 		if sent.tries > 0 && now < sent.at+wait {
 			d.due = min(d.due, sent.at+wait)

@@ -109,7 +109,7 @@ func (f *fleet) serve(d time.Duration) {
 
 func (f *fleet) request(i int, h *host) {
 	counted := f.now-f.begun > time.Second
-	central, here := f.centralTakes(f.now), h.member.takes(f.now)
+	central, here := f.centralTakes(f.now), h.member.takes(h.clock(f.now))
 	if here {
 		f.level++
 		f.excess = max(f.excess, f.level-float64(f.burst))
@@ -195,33 +195,5 @@ func onOff(high, low float64, n int) load {
 			return high / float64(n)
 		}
 		return low / float64(n)
-	}
-}
-
-func TestFleetExplore(t *testing.T) {
-	type row struct {
-		n      int
-		load   load
-		intent string
-	}
-	for _, interval := range []time.Duration{10 * time.Millisecond, 50 * time.Millisecond} {
-		for _, burst := range []int64{200, 1000} {
-			for _, c := range []row{
-				{2, even(3000, 2), "even"}, {3, even(3000, 3), "even"}, {8, even(3000, 8), "even"},
-				{8, zipf(3000, 8), "zipf"}, {8, mostly(3000, 1, 8, 0), "one"}, {8, mostly(3000, 0.93, 8, 0), "93"}, {8, mostly(3000, 1, 8, 500*time.Millisecond), "moving"},
-				{8, even(900, 8), "even 0.9"}, {8, zipf(900, 8), "zipf 0.9"}, {8, flash(200_000, 8), "flash"}, {8, onOff(50_000, 500, 8), "onoff"},
-			} {
-				for _, loss := range []float64{0, 0.1, 0.3} {
-					if loss > 0 && c.intent != "even" && c.intent != "flash" {
-						continue
-					}
-					f := newFleet(t, c.n, 1000, burst, interval)
-					f.load, f.loss = c.load, loss
-					at, bytes := f.carried, f.bytes
-					f.serve(8 * time.Second)
-					t.Logf("F=%v B=%d N=%d loss %.1f %s: %v; %.0f packets/s/node %.1f kB/s/node", interval, burst, c.n, loss, c.intent, f.outcome(), float64(f.carried-at)/8/float64(c.n), float64(f.bytes-bytes)/8/float64(c.n)/1000)
-				}
-			}
-		}
 	}
 }

@@ -205,7 +205,15 @@ type loss struct {
 	turned time.Duration
 }
 
-const lossTurn = 2 * time.Second
+const (
+	lossTurn = 2 * time.Second
+	// muchLoss is from when on everything that matters is sent twice at once, copyAfter apart: waiting until it
+	// is missed costs more.
+	muchLoss  = 0.03
+	copyAfter = 2 * time.Millisecond
+)
+
+func (p *peer) lossy() bool { return p.loss.share > muchLoss }
 
 func (l *loss) turn(now time.Duration, p *peer) {
 	if p.in == nil || now-l.turned < lossTurn {

@@ -1,0 +1,155 @@
+package gossip
+
+import (
+	"testing"
+	"time"
+)
+
+// scenario is a fleet under a load, and what may come of it at most, in percent. Where no excess is given it is 1.
+type scenario struct {
+	intent   string
+	nodes    int
+	load     load
+	burst    int64 // 0: 1000
+	interval time.Duration
+	change   func(f *fleet)
+	during   func(f *fleet) // instead of serving for eight seconds
+
+	rate    float64 // fewer admitted than by one bucket; 0: not judged
+	wronged float64 // refused wrongly; 0: not judged
+	fair    float64 // at least
+	excess  float64 // of rate * 1 s + burst
+}
+
+func (s scenario) run(t *testing.T) {
+	t.Parallel()
+	if s.burst == 0 {
+		s.burst = 1000
+	}
+	if s.interval == 0 {
+		s.interval = testInterval
+	}
+	if s.excess == 0 {
+		s.excess = 1
+	}
+	f := newFleet(t, s.nodes, 1000, s.burst, s.interval)
+	f.load = s.load
+	if s.change != nil {
+		s.change(f)
+	}
+	packets, bytes, began := f.carried, f.bytes, f.now
+	if s.during != nil {
+		s.during(f)
+	} else {
+		f.serve(8 * time.Second)
+	}
+	o, each := f.outcome(), (f.now-began).Seconds()*float64(s.nodes)
+	t.Logf("%v; %.0f packets/s and %.1f kB/s a node", o, float64(f.carried-packets)/each, float64(f.bytes-bytes)/each/1000)
+	if o.excess > s.excess || s.rate > 0 && o.rate < -s.rate || s.rate > 0 && o.rate > 1 || s.wronged > 0 && o.wronged > s.wronged || o.fair < s.fair {
+		t.Errorf("%v; wanted excess up to %v, rate from -%v, wronged up to %v, fair from %v", o, s.excess, s.rate, s.wronged, s.fair)
+	}
+}
+
+// The laws of a fleet: what several nodes admit together is what one would, in every weather.
+func TestFleetKeepsOneLimit(t *testing.T) {
+	const half = time.Second / 2
+	lose := func(share float64) func(f *fleet) { return func(f *fleet) { f.loss = share } }
+	for _, s := range []scenario{
+		{intent: "two nodes, evenly", nodes: 2, load: even(3000, 2), rate: 1},
+		{intent: "three nodes, evenly", nodes: 3, load: even(3000, 3), rate: 1},
+		{intent: "eight nodes, evenly", nodes: 8, load: even(3000, 8), rate: 1},
+		{intent: "a small burst", nodes: 8, load: even(3000, 8), burst: 200, rate: 1},
+		{intent: "32 nodes, evenly", nodes: 32, load: even(3000, 32), rate: 1.5},
+		{intent: "the default interval", nodes: 3, load: even(3000, 3), interval: 50 * time.Millisecond, rate: 1},
+		{intent: "skewed", nodes: 8, load: zipf(3000, 8), rate: 1, fair: 0.94},
+		{intent: "all at one node", nodes: 8, load: mostly(3000, 1, 8, 0), rate: 1},
+		{intent: "nearly all at one node", nodes: 8, load: mostly(3000, 0.93, 8, 0), rate: 1},
+		{intent: "all at one node, and then at another", nodes: 8, load: mostly(3000, 1, 8, half), rate: 1},
+		{intent: "below the limit", nodes: 8, load: even(900, 8), burst: 200, rate: 1, wronged: 0.2},
+		{intent: "below the limit, skewed", nodes: 8, load: zipf(900, 8), burst: 200, rate: 1, wronged: 0.2},
+		{intent: "below the limit, at one node", nodes: 8, load: mostly(900, 1, 8, 0), burst: 200, rate: 1, wronged: 0.2},
+		{intent: "a flash crowd", nodes: 8, load: flash(200_000, 8), rate: 2.5},
+		{intent: "on and off", nodes: 8, load: onOff(50_000, 500, 8), rate: 2.5},
+		{intent: "1 % lost", nodes: 8, load: even(3000, 8), change: lose(0.01), rate: 1},
+		{intent: "10 % lost", nodes: 8, load: even(3000, 8), change: lose(0.1), rate: 1},
+		{intent: "30 % lost", nodes: 8, load: even(3000, 8), change: lose(0.3), rate: 2},
+		{intent: "30 % lost, a flash crowd", nodes: 8, load: flash(200_000, 8), change: lose(0.3)},
+		{intent: "packets come late, twice and broken", nodes: 8, load: even(3000, 8), change: func(f *fleet) {
+			f.jitter, f.twice, f.flip = 20*time.Millisecond, 1, 0.02
+		}, rate: 2},
+		{intent: "far apart", nodes: 8, load: even(3000, 8), interval: 20 * time.Millisecond, change: func(f *fleet) { f.delay = 40 * time.Millisecond }, rate: 2},
+		{intent: "clocks drift by 100 ppm", nodes: 8, load: even(3000, 8), change: func(f *fleet) {
+			for i, h := range f.hosts {
+				h.drift = []float64{-1e-4, 1e-4}[i%2]
+			}
+		}, rate: 1},
+	} {
+		t.Run(s.intent, s.run)
+	}
+}
+
+// A network that is cut costs little more than what was under way, and heals at once.
+func TestFleetCutInTwo(t *testing.T) {
+	for _, c := range []struct {
+		below  int
+		intent string
+	}{{4, "in halves"}, {7, "one alone"}} {
+		s := scenario{nodes: 8, load: even(3000, 8), excess: 6, // 4 % of rate * 3 s
+			during: func(f *fleet) {
+				f.serve(2 * time.Second)
+				f.cut = between(c.below)
+				f.serve(3 * time.Second)
+				f.cut = nil
+				f.serve(200 * time.Millisecond)
+				for _, h := range f.hosts {
+					if h.alive() != 7 {
+						t.Errorf("%s: %s sees %d peers 200 ms after", c.intent, h.node.name, h.alive())
+					}
+				}
+				f.serve(3 * time.Second)
+			}}
+		t.Run(c.intent, s.run)
+	}
+}
+
+// A node that is killed takes no more with it than it held, and one that restarts does not begin with a full bucket.
+func TestFleetKilledAndRestarted(t *testing.T) {
+	for _, away := range []time.Duration{100 * time.Millisecond, 5 * time.Second} {
+		s := scenario{nodes: 8, load: even(3000, 8), during: func(f *fleet) {
+			f.serve(2 * time.Second)
+			f.kill(f.hosts[3])
+			f.serve(away)
+			f.start(f.hosts[3])
+			f.serve(3 * time.Second)
+		}}
+		t.Run(away.String(), s.run)
+	}
+	s := scenario{nodes: 4, load: even(3000, 4), during: func(f *fleet) {
+		f.serve(time.Second)
+		for _, h := range f.hosts {
+			h.node.Leave(f.now)
+			f.kill(h)
+			f.serve(300 * time.Millisecond)
+			f.start(h)
+			f.serve(time.Second)
+		}
+	}}
+	t.Run("one after the other", s.run)
+}
+
+// The full mesh works beyond FullMesh; what it costs is told by BenchmarkBytes.
+func TestLargeFleet(t *testing.T) {
+	if testing.Short() || raceEnabled {
+		t.Skip("slow")
+	}
+	for nodes, seconds := range map[int]time.Duration{64: 3, 128: 2} {
+		f := newFleet(t, nodes, 10_000, 10_000, 50*time.Millisecond)
+		f.load = even(30_000, nodes)
+		at := f.bytes
+		f.serve(seconds * time.Second)
+		t.Logf("%d nodes: %v, %.0f kB/s a node", nodes, f.outcome(), float64(f.bytes-at)/float64(seconds)/float64(nodes)/1000)
+		if o := f.outcome(); o.excess > 1 || o.rate < -2.5 {
+			t.Errorf("%d nodes: %v", nodes, o)
+		}
+	}
+}
