@@ -21,6 +21,7 @@ const (
 	redis    = "github.com/redis/..."
 	metrics  = "github.com/prometheus/..."
 	otel     = "go.opentelemetry.io/otel/..."
+	swim     = "github.com/hashicorp/..."
 	telling  = ours + "/engine/telemetry/..."
 )
 
@@ -64,6 +65,8 @@ func directions() []direction {
 			reason: "what is counted is told apart from how it is published"},
 		{of: []string{"./..."}, but: []string{"./engine/telemetry"}, never: []string{otel},
 			reason: "who is traced does not know by whom"},
+		{of: []string{"./..."}, but: []string{"./limiter/gossip"}, never: []string{swim},
+			reason: "how members are found is known where packets are sent"},
 		{of: []string{"./auth", "./auth/keystore", "./auth/revocation", "./limiter/...", "./router"}, never: []string{"net/http"},
 			reason: "who decides does not fetch"},
 		{of: []string{"./limiter"}, never: []string{redis, "./limiter/..."}, closure: true,
@@ -203,6 +206,8 @@ func TestHouseSeesBrokenDirections(t *testing.T) {
 		{"engine", "github.com/redis/rueidis", "Redis stays in the stores"},
 		{"limiter", ours + "/limiter/central", "the limiter works without a store"},
 		{"engine", "go.opentelemetry.io/otel/trace", "spans are made by telemetry"},
+		{"limiter", "github.com/hashicorp/memberlist", "the limiter knows numbers of peers alone"},
+		{"limiter/gossip", ours + "/auth/revocation", "records are bytes"},
 		{"auth", "net/http", "keys are fetched next door"},
 		{"engine/admin", "github.com/prometheus/client_golang/prometheus/promhttp", "telemetry publishes"},
 		{"engine/admin", "os/signal", "signals are the command's"},

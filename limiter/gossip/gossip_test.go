@@ -310,6 +310,57 @@ func TestWrongSecretStaysAlone(t *testing.T) {
 	}
 }
 
+// Whoever has no secret can send what he likes.
+func TestJunkOnTheSockets(t *testing.T) {
+	a := open(t, nil).run(t)
+	b := open(t, nil, a.Address().String()).run(t)
+	together(t, a, b)
+	udp, err := net.Dial("udp", a.Address().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = udp.Close() }()
+	r := rand.New(rand.NewPCG(1, 1))
+	for i := range 20_000 {
+		junk := make([]byte, r.IntN(1300))
+		if i%1000 == 0 {
+			junk = make([]byte, 65_000)
+		}
+		for j := range min(len(junk), 64) {
+			junk[j] = byte(r.Uint32())
+		}
+		if len(junk) > 8 && i%2 == 0 {
+			copy(junk, []string{"\xf4\x06sluice\x01", "\x51", "\x52", "\x53"}[i/2%4])
+		}
+		_, _ = udp.Write(junk)
+	}
+	var streams []net.Conn
+	for i := range 3 * maxStreams {
+		c, err := net.Dial("tcp", a.Address().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = c.Write([]byte(strings.Repeat("\xf4\x06sluice\x0a\x00\x80\x00\x00", 1+i*100)))
+		streams = append(streams, c)
+	}
+	if n := a.transport.open.Load(); n > maxStreams {
+		t.Errorf("%d streams are open", n)
+	}
+	told(t, a, b)
+	for _, c := range streams {
+		_ = c.Close()
+	}
+	until(t, "streams are closed", func() bool { return a.transport.open.Load() == 0 })
+	together(t, a, b)
+	_ = udp.SetReadDeadline(time.Now().Add(time.Millisecond))
+	if n, err := udp.Read(make([]byte, 2000)); err == nil {
+		t.Errorf("junk was answered with %d bytes", n)
+	}
+	if d := a.Stats().Dropped; d["unverified"] == 0 || d["stranger"] == 0 || d["malformed"] == 0 {
+		t.Errorf("dropped: %v", d)
+	}
+}
+
 // Nothing is left behind, and the port can be had again.
 func TestStopLeavesNothing(t *testing.T) {
 	before := runtime.NumGoroutine()

@@ -118,12 +118,16 @@ func (m *membership) follow(ctx context.Context) {
 	forget := time.NewTicker(remember / 60)
 	defer forget.Stop()
 	for {
+		all := m.others()
 		m.g.mu.Lock()
-		refused := m.g.node.Members(m.g.config.Clock(), m.others())
+		refused := m.g.node.Members(m.g.config.Clock(), all)
 		m.g.mu.Unlock()
 		m.g.poke()
-		if refused > 0 {
+		switch {
+		case refused > 0:
 			m.g.reports.report("peers", fmt.Errorf("%w: %d too many", ErrPeers, refused))
+		case len(all) > FullMesh:
+			m.g.reports.report("mesh", fmt.Errorf("gossip: %d members send to each other: that is made for %d", len(all)+1, FullMesh+1))
 		}
 		select {
 		case <-ctx.Done():
