@@ -23,6 +23,9 @@ type scenario struct {
 
 func (s scenario) run(t *testing.T) {
 	t.Parallel()
+	if s.nodes > 8 && raceEnabled {
+		t.Skip("slow")
+	}
 	if s.burst == 0 {
 		s.burst = 1000
 	}
@@ -48,7 +51,7 @@ func (s scenario) run(t *testing.T) {
 	}
 	o, each := f.outcome(), (f.now-began).Seconds()*float64(s.nodes)
 	t.Logf("%v; %.0f packets/s and %.1f kB/s a node", o, float64(f.carried-packets)/each, float64(f.bytes-bytes)/each/1000)
-	if o.excess > s.excess || s.rate > 0 && o.rate < -s.rate || s.rate > 0 && o.rate > 1 || s.wronged > 0 && o.wronged > s.wronged || o.fair < s.fair {
+	if o.excess > s.excess || s.rate > 0 && o.rate < -s.rate || s.wronged > 0 && o.wronged > s.wronged || o.fair < s.fair {
 		t.Errorf("%v; wanted excess up to %v, rate from -%v, wronged up to %v, fair from %v", o, s.excess, s.rate, s.wronged, s.fair)
 	}
 }
