@@ -144,6 +144,7 @@ func (n *Node) receiveDirect(now time.Duration, p *peer, h header, age time.Dura
 		p.want.open, p.acks.behind = true, true
 	}
 	if m.holds(sectionAck) {
+		n.late(p, m.ack.after)
 		n.learn(now, p, m.ack)
 	}
 	if m.holds(sectionAsk) {
@@ -179,6 +180,9 @@ func (n *Node) attend(now time.Duration, p *peer) (next time.Duration) {
 func (n *Node) tell(now time.Duration, p *peer) {
 	b := n.direct(now, p)
 	a := &p.acks.out
+	if !p.delivery.ready {
+		a.after = n.log.last // what came before we met is not waited for
+	}
 	b = append(b, sectionAck)
 	b = binary.BigEndian.AppendUint64(b, a.after)
 	b = binary.BigEndian.AppendUint64(b, a.base)

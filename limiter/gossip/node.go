@@ -65,11 +65,12 @@ type Node struct {
 	moved bool // the ledger has not been told
 	soon  bool // something is due before what Tick said
 
-	log    log
-	budget bucket
-	flows  flows
-	asked  int // snapshots that were asked for since the start
-	ticked time.Duration
+	log     log
+	budget  bucket
+	flows   flows
+	asked   int           // snapshots that were asked for since the start
+	closing time.Duration // when the last of these is to be asked for; 0: it was
+	ticked  time.Duration
 
 	sealer  sealer
 	message message
@@ -250,6 +251,7 @@ func (n *Node) Tick(now time.Duration) (next time.Duration) {
 		}
 	}
 	n.report(now)
+	n.close(now)
 	next = min(next, n.flush(now))
 	for _, p := range n.peers {
 		if p != nil && p.in != nil && p.met {

@@ -86,6 +86,7 @@ func (n *Node) renew(now time.Duration, p *peer, s *session) {
 	if n.asked < 2 { // who has been here for long knows all that they know
 		n.asked++
 		p.want = question{open: true}
+		n.closing = now + closingAfter
 	}
 	p.heard = now
 }

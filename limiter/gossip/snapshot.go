@@ -17,6 +17,31 @@ type question struct {
 	again  bool // all that a question gets have come
 }
 
+// Who begins asks the first two peers that it meets, and one of them again when it has met all. What peers sent
+// before they met is in the snapshot, so it is skipped: if it came after the snapshot, it would be debited twice, and
+// a node that believes to owe more than the others gets nothing while all are at their limit.
+const closingAfter = 200 * time.Millisecond
+
+// close asks for the last snapshot.
+func (n *Node) close(now time.Duration) {
+	if n.closing == 0 || now < n.closing {
+		return
+	}
+	for _, p := range n.peers {
+		if p != nil && p.state == limiter.Alive {
+			p.want, n.closing = question{open: true}, 0
+			return
+		}
+	}
+}
+
+// late takes what a peer sent before we met as known by its snapshot, or another's.
+func (n *Node) late(p *peer, number uint64) {
+	if !p.delivery.ready && (p.want.open || n.closing > 0) && number < maxNumber {
+		p.in.seen.skip(number)
+	}
+}
+
 const (
 	askAgain = 100 * time.Millisecond
 	servings = 8 // packets for each question
