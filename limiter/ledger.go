@@ -24,6 +24,7 @@ type ledger struct {
 	ticked int64 // when Drain was last called after an interval
 	cold   int   // words of the summary of the cold list that are to be read yet
 	stats  LedgerStats
+	plain  stance // the present one, but for tolls: for Restore
 }
 
 // coldEvery is the number of intervals in which all is told that can wait.

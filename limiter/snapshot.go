@@ -46,6 +46,7 @@ func (l *Limiter) debts(w *wide, now int64, to []Delta) []Delta {
 	}
 	tokens, parts := policy.debt(value, now)
 	d.Units = uint32(min((tokens+parts-1)/parts, uint64(1<<32-1)))
+	d.Units -= min(d.Units, uint32(max(0, unsentOf(w.use.Load())))) // for it comes in a delta yet
 	return append(to, d)
 }
 
@@ -57,7 +58,9 @@ func (l *Limiter) Restore(now, age time.Duration, debts []Delta) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	m := merger{limiter: l, book: b, stance: l.stance.Load(), now: clamp(now), then: clamp(now - max(age, 0)), from: -1}
+	g.plain = *l.stance.Load()
+	g.plain.toll, g.plain.held = whole, whole // a debt is what it is, whoever is out of sight
+	m := merger{limiter: l, book: b, stance: &g.plain, now: clamp(now), then: clamp(now - max(age, 0)), from: -1}
 	for i := range debts {
 		m.restore(&debts[i])
 	}
