@@ -310,6 +310,27 @@ func TestWrongSecretStaysAlone(t *testing.T) {
 	}
 }
 
+func TestSameNameIsReported(t *testing.T) {
+	named := func(c *Config) { c.Name = "same" }
+	a := open(t, nil).run(t)
+	b := open(t, named, a.Address().String()).run(t)
+	together(t, a, b)
+	c := open(t, named, a.Address().String()).run(t)
+	until(t, "the conflict is reported", func() bool {
+		for _, g := range []*gateway{a, b, c} {
+			select {
+			case err := <-g.reports:
+				if strings.Contains(err.Error(), "both called") {
+					return true
+				}
+			default:
+			}
+		}
+		return false
+	})
+	told(t, a, b)
+}
+
 // Whoever has no secret can send what he likes.
 func TestJunkOnTheSockets(t *testing.T) {
 	a := open(t, nil).run(t)
