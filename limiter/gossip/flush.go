@@ -65,7 +65,7 @@ func (n *Node) flush(now time.Duration) (next time.Duration) {
 		f.regular += n.interval * max(1, (now-f.regular)/n.interval+1)
 	}
 	all := n.pour(now, urgent)
-	if all || now-f.frozen > 2*longestInterval {
+	if all || now-f.frozen > 2*longestInterval { // better a little excess than a fleet that waits for a budget
 		n.freeze(now, regular)
 	}
 	if !all {

@@ -13,14 +13,14 @@ import (
 
 // Config is what Listen needs.
 type Config struct {
-	Listen    string   // address for UDP and TCP
-	Advertise string   // address that peers send to; empty: found from the interface
-	Peers     []string // addresses, by name or number, of members; any of them suffices
-	Secrets   [][]byte // one, or two during a rotation: both are accepted, the first is sent with
-	Interval  time.Duration
-	Name      string // unique among the members; empty: the host's, and the address
-	Budget    int    // bytes a second to all peers; 0: 2.5 MB
-	Limit     int    // most other members; 0: 32
+	Listen    string        // address for UDP and TCP
+	Advertise string        // address that peers send to; empty: found from the interface
+	Peers     []string      // addresses, by name or number, of members; any of them suffices
+	Secrets   [][]byte      // one, or two during a rotation: both are accepted, the first is sent with
+	Interval  time.Duration // between flushes, the same on all members; 0: 50 ms
+	Name      string        // unique among the members; empty: the host's, and the address
+	Budget    int           // bytes a second to all peers; 0: 2.5 MB
+	Limit     int           // most other members; 0: 32
 	Ledger    Ledger
 	Records   Records              // nil: there are none
 	Clock     func() time.Duration // the ledger's

@@ -382,6 +382,23 @@ func TestJunkOnTheSockets(t *testing.T) {
 	}
 }
 
+// Two clusters that began apart become one as soon as one of them can reach the other.
+func TestClustersMerge(t *testing.T) {
+	tcp, udp, err := bind("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := tcp.Addr().String()
+	_, _ = tcp.Close(), udp.Close()
+	a := open(t, nil, late).run(t)
+	b := open(t, nil, a.Address().String()).run(t)
+	together(t, a, b)
+	c := open(t, func(c *Config) { c.Listen = late }).run(t)
+	d := open(t, nil, late).run(t)
+	together(t, a, b, c, d)
+	told(t, a, b, c, d)
+}
+
 // Nothing is left behind, and the port can be had again.
 func TestStopLeavesNothing(t *testing.T) {
 	before := runtime.NumGoroutine()

@@ -23,7 +23,7 @@ const (
 	remember   = time.Hour        // a member that failed, so that it is found again
 	streamTime = 2 * time.Second
 	leaveTime  = 300 * time.Millisecond
-	syncEvery  = 15 * time.Second
+	syncEvery  = 10 * time.Second
 )
 
 // membership knows who the members are, by memberlist (SWIM). Those that failed are remembered for a while: a
@@ -155,40 +155,38 @@ func (m *membership) others() (all []Peer) {
 	return all
 }
 
-// join joins whoever is configured, or was a member, and is none now; again and again.
+// join joins whoever is configured, or was a member, and is none now; again and again, less often where it is
+// no use.
 func (m *membership) join(ctx context.Context) {
-	pause := joinSoon
+	pause, members := joinSoon, 0
 	for {
 		missing, err := m.missing(ctx)
-		joined := false
 		for _, a := range missing {
 			if ctx.Err() != nil {
 				return
 			}
 			if _, failure := m.list.Join([]string{a.String()}); failure != nil {
 				err = errors.Join(err, failure)
-			} else {
-				joined = true
 			}
 		}
-		if joined || len(missing) == 0 && err == nil {
-			pause = joinSoon
-		}
-		if err != nil && m.list.NumMembers() < 2 {
+		now := m.list.NumMembers()
+		if err != nil && now < 2 {
 			m.g.reports.report("alone", fmt.Errorf("%w: %w", ErrAlone, err))
+		}
+		if now != members || len(missing) == 0 && err == nil {
+			pause, members = joinSoon, now
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(pause - rand.N(pause/4)):
 		}
-		if len(missing) > 0 || err != nil {
-			pause = min(pause*2, joinLate)
-		}
+		pause = min(pause*2, joinLate)
 	}
 }
 
-// missing is the addresses that should be members' and are not.
+// missing is the addresses that should be members' and are not, as far as can be told: a member may be known by
+// another.
 func (m *membership) missing(ctx context.Context) (all []netip.AddrPort, err error) {
 	present := []netip.AddrPort{m.g.transport.public}
 	for _, n := range m.list.Members() {
@@ -203,12 +201,9 @@ func (m *membership) missing(ctx context.Context) (all []netip.AddrPort, err err
 		found, failure := m.resolve(ctx, text)
 		if failure != nil {
 			err = errors.Join(err, fmt.Errorf("cannot resolve %q: %w", text, failure))
-			continue
 		}
-		if !slices.ContainsFunc(found, func(a netip.AddrPort) bool { return slices.Contains(present, a) }) || len(present) < 2 {
-			for _, a := range found {
-				add(a)
-			}
+		for _, a := range found {
+			add(a)
 		}
 	}
 	m.mu.Lock()

@@ -25,11 +25,11 @@ var errUnverified = errors.New("gossip: no secret opens it")
 
 // NodeConfig is what a Node needs.
 type NodeConfig struct {
-	Name     string   // unique among the members
-	Secrets  [][]byte // one, or two during a rotation: both are accepted, the first is sent with
-	Interval time.Duration
-	Budget   int // bytes a second to all peers; 0: 2.5 MB
-	Peers    int // most other nodes, up to MaxMembers; 0: 32
+	Name     string        // unique among the members
+	Secrets  [][]byte      // one, or two during a rotation: both are accepted, the first is sent with
+	Interval time.Duration // the same on all members; 0: 50 ms
+	Budget   int           // bytes a second to all peers; 0: 2.5 MB
+	Peers    int           // most other nodes, up to MaxMembers; 0: 32
 	Ledger   Ledger
 	Record   func(record []byte) // takes a record that a member told, valid during the call; nil: they are dropped
 	Send     func(to netip.AddrPort, packet []byte)
@@ -89,6 +89,9 @@ const slack = 64
 func NewNode(c NodeConfig) (*Node, error) {
 	if c.Name == "" || len(c.Name) > MaxName {
 		return nil, ErrName
+	}
+	if c.Interval <= 0 {
+		c.Interval = 50 * time.Millisecond
 	}
 	secrets, err := newSecrets(c.Secrets)
 	if err != nil {
