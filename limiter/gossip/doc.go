@@ -75,6 +75,6 @@
 //	                100       23    47   164    728
 //	              1,000      216   432  1512   2500 (the budget)
 //
-// With 64 and 128 nodes and one key it is 0.4 and 0.9 MB/s, and one limit is kept; there is no relay that would make
+// With 64 and 128 nodes and one key at its limit it is 0.5 and 1.0 MB/s, and one limit is kept; there is no relay that would make
 // it less. At most 128 nodes find each other: those beyond are refused, and that is reported.
 package gossip
