@@ -8,7 +8,8 @@ import (
 const (
 	// ejectAfter is how many failures in a row, without a success between them, take a target out. What counts are
 	// connect errors, resets, timeouts, bodies cut short, and answers of 500 or more, as with Envoy's consecutive_5xx:
-	// a breaker whose window is full of good answers needs as many bad ones, and seconds, to open.
+	// a breaker whose window is full of good answers needs as many bad ones, and seconds, to open. A target that
+	// has returned is on probation: until its first success a single failure takes it out again.
 	ejectAfter = 5
 	// ejectFirst is how long it is out the first time: about what a restart takes. It doubles with each ejection
 	// in a row, up to ejectMost, by which a target that is gone for good costs a handful of tries every 30 s.
@@ -26,7 +27,7 @@ type ejector struct{ word atomic.Uint64 } // a packed standing, so that each cha
 
 // standing is what an ejector knows of its target.
 type standing struct {
-	at       time.Duration // out: until when; else since when it has been back, 0 never out. Microseconds
+	at       time.Duration // out: until when; else since when it has been back, 0 never out or spared. Microseconds
 	out      bool
 	row      uint8 // ejections without a success after the recovery, up to rowMost
 	failures uint8 // in a row, below ejectAfter
@@ -64,9 +65,13 @@ func unpackStanding(w uint64) standing {
 	}
 }
 
+// onProbation says whether it has returned and has not succeeded since.
+func (r standing) onProbation() bool { return r.row > 0 && r.at > 0 }
+
 // failedSince notes at now that an exchange failed. If it is the last failure that was missing, the target is to
 // be out for so long, and until is set; of several callers exactly one is told. If it does not take the target
-// out after all, it calls spare. An exchange that began before the last recovery is ignored: of the requests that hung with a target, some run out of time long after it is back.
+// out after all, it calls spare. An exchange that began before the last recovery is ignored: of the requests that
+// hung with a target, some run out of time long after it is back.
 func (e *ejector) failedSince(began, now time.Duration) (eject bool, forTime time.Duration) {
 	for {
 		w := e.word.Load()
@@ -75,7 +80,7 @@ func (e *ejector) failedSince(began, now time.Duration) (eject bool, forTime tim
 			return false, 0
 		}
 		r.failures++
-		eject, forTime = r.failures >= ejectAfter, 0
+		eject, forTime = r.failures >= ejectAfter || r.onProbation(), 0
 		if eject {
 			forTime = ejectionTime(r.row)
 			// Rounded up, so that until is never before the time told.
@@ -87,12 +92,13 @@ func (e *ejector) failedSince(began, now time.Duration) (eject bool, forTime tim
 	}
 }
 
-// succeeded notes that the target answered: failures are counted anew, and the next ejection is a short one.
-func (e *ejector) succeeded() {
+// succeededSince notes that the target answered well: failures are counted anew, and the next ejection is a short
+// one. An exchange that began before the last recovery is ignored here too: it says nothing of how the target is now.
+func (e *ejector) succeededSince(began time.Duration) {
 	for {
 		w := e.word.Load()
 		r := unpackStanding(w)
-		if r.out || r.row == 0 && r.failures == 0 {
+		if r.out || r.row == 0 && r.failures == 0 || began < r.at {
 			return
 		}
 		if e.word.CompareAndSwap(w, standing{at: r.at}.pack()) {
@@ -119,8 +125,8 @@ func (e *ejector) recovered(now time.Duration) bool {
 	return e.word.CompareAndSwap(w, standing{at: now, row: r.row}.pack())
 }
 
-// spare takes back the ejection that failed has just called for, because too few targets would stay. It takes
-// as many failures as before to call for it again.
+// spare takes back the ejection that failedSince has just called for, because too few targets would stay. It ends a
+// probation: another ejectAfter failures call for it again, so that who fails with all others asks in vain seldom.
 func (e *ejector) spare() {
 	for {
 		w := e.word.Load()

@@ -10,7 +10,7 @@ import (
 )
 
 // fails reports n failures at now and says whether the last one, and no other, ejects.
-func fails(t *testing.T, e *ejector, n int, now time.Duration) (eject bool, forTime time.Duration) {
+func fails(t rapid.TB, e *ejector, n int, now time.Duration) (eject bool, forTime time.Duration) {
 	t.Helper()
 	for i := range n {
 		if eject {
@@ -21,17 +21,17 @@ func fails(t *testing.T, e *ejector, n int, now time.Duration) (eject bool, forT
 	return eject, forTime
 }
 
-// TestEjectionTimes: five failures in a row eject, for 1, 2, 4, 8, 16 and then always 30 s, and a success after the
-// recovery makes the next one short again.
+// TestEjectionTimes: five failures in a row eject, then one after each return, for 1, 2, 4, 8, 16 and then always
+// 30 s. A success after the return makes it five again, and the next time a short one.
 func TestEjectionTimes(t *testing.T) {
 	var e ejector
 	now := time.Duration(0)
 	for round := range 2 {
+		if eject, _ := fails(t, &e, 4, now); eject || e.until() != 0 {
+			t.Fatal("four failures eject")
+		}
 		for _, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30, 30} {
 			want *= time.Second
-			if eject, _ := fails(t, &e, 4, now); eject || e.until() != 0 {
-				t.Fatal("four failures eject")
-			}
 			eject, forTime := e.failed(now)
 			if !eject || forTime != want || e.until() != now+want {
 				t.Fatalf("round %d: eject %v for %v, until %v; not for %v", round, eject, forTime, e.until(), want)
@@ -40,15 +40,16 @@ func TestEjectionTimes(t *testing.T) {
 				t.Fatal("recovery is not at its time, or not once")
 			}
 		}
-		e.succeeded()
+		e.succeededSince(now)
 	}
 }
 
 func TestEjectionForWeeks(t *testing.T) {
 	var e ejector
 	now := 200 * 24 * time.Hour
+	fails(t, &e, 4, now)
 	for i := range 1000 {
-		_, forTime := fails(t, &e, 5, now)
+		_, forTime := e.failed(now)
 		now += forTime
 		if i >= 5 && forTime != ejectMost || !e.recovered(now) {
 			t.Fatalf("ejection %d is for %v", i, forTime)
@@ -59,7 +60,7 @@ func TestEjectionForWeeks(t *testing.T) {
 func TestEjectionIgnoresLateReports(t *testing.T) {
 	var e ejector
 	fails(t, &e, 5, time.Minute)
-	e.succeeded()
+	e.succeededSince(time.Minute)
 	if eject, _ := fails(t, &e, 50, time.Minute); eject || e.until() != time.Minute+time.Second {
 		t.Error("a report while it is out changes something")
 	}
@@ -69,9 +70,10 @@ func TestEjectionIgnoresLateReports(t *testing.T) {
 		if eject, _ := e.failedSince(back-1000, back+10*time.Second); eject {
 			t.Fatal("failures of requests from before the recovery eject")
 		}
+		e.succeededSince(back - 1000) // nor does such a success end the probation
 	}
-	if eject, forTime := fails(t, &e, 5, back); !eject || forTime != 2*time.Second {
-		t.Errorf("failures after the recovery: %v, %v", eject, forTime)
+	if eject, forTime := e.failed(back); !eject || forTime != 2*time.Second {
+		t.Errorf("the first failure after the recovery: %v, %v", eject, forTime)
 	}
 }
 
@@ -88,11 +90,19 @@ func TestSpare(t *testing.T) {
 			t.Fatal("spared and out")
 		}
 	}
+	fails(t, &e, 5, time.Second)
+	e.recovered(2 * time.Second)
+	for _, failures := range []int{1, 5, 5} { // the first ends the probation, and the target is asked for no more often than others
+		if eject, forTime := fails(t, &e, failures, 2*time.Second); !eject || forTime != 2*time.Second {
+			t.Fatalf("%d failures after a return: eject %v for %v", failures, eject, forTime)
+		}
+		e.spare()
+	}
 }
 
 // ejectorModel is the law as one would explain it.
 type ejectorModel struct {
-	out             bool
+	out, probation  bool
 	until, back     time.Duration
 	failures, inRow int
 }
@@ -101,7 +111,7 @@ func (m *ejectorModel) failed(began, now time.Duration) (bool, time.Duration) {
 	if m.out || began < m.back {
 		return false, 0
 	}
-	if m.failures++; m.failures < 5 {
+	if m.failures++; m.failures < 5 && !m.probation {
 		return false, 0
 	}
 	forTime := []time.Duration{1, 2, 4, 8, 16, 30}[min(m.inRow, 5)] * time.Second
@@ -129,14 +139,15 @@ func TestEjectionLaw(t *testing.T) {
 					t.Fatalf("at %v: eject %v for %v, not %v for %v", now, eject, forTime, wantEject, wantTime)
 				}
 			case "succeed":
-				e.succeeded()
-				if !m.out {
-					m.failures, m.inRow = 0, 0
+				began := max(now-rapid.SampledFrom([]time.Duration{0, time.Second}).Draw(t, "took"), 0)
+				e.succeededSince(began)
+				if !m.out && began >= m.back {
+					m.failures, m.inRow, m.probation = 0, 0, false
 				}
 			case "recover":
 				want := m.out && now >= m.until
 				if want {
-					m = ejectorModel{back: now, inRow: m.inRow}
+					m = ejectorModel{back: now, inRow: m.inRow, probation: true}
 				}
 				if got := e.recovered(now); got != want {
 					t.Fatalf("at %v: recovered %v", now, got)
@@ -159,12 +170,9 @@ func TestEjectionClockGrain(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var e ejector
 		now := time.Duration(rapid.Int64Range(0, int64(10000*time.Hour)).Draw(t, "now"))
+		fails(t, &e, 4, now)
 		for range 3 {
-			var eject bool
-			var forTime time.Duration
-			for range 5 {
-				eject, forTime = e.failed(now)
-			}
+			eject, forTime := e.failed(now)
 			over := e.until() - now - forTime
 			if !eject || over < 0 || over >= time.Microsecond {
 				t.Fatalf("eject %v, %v too long", eject, over)
@@ -177,8 +185,8 @@ func TestEjectionClockGrain(t *testing.T) {
 	})
 }
 
-// TestEjectionRace: however many report at once, each ejection takes its five failures and has exactly one who is
-// told, and so does each recovery.
+// TestEjectionRace: however many report at once, each ejection has exactly one who is told, and so does each
+// recovery.
 func TestEjectionRace(t *testing.T) {
 	const workers, reports = 4, 200000
 	var e ejector
@@ -195,7 +203,7 @@ func TestEjectionRace(t *testing.T) {
 					recoveries.Add(1)
 				}
 				if i%128 == worker {
-					e.succeeded()
+					e.succeededSince(now)
 				}
 			}
 		})
@@ -205,7 +213,7 @@ func TestEjectionRace(t *testing.T) {
 	if e.until() != 0 {
 		want++
 	}
-	if n := ejections.Load(); n < 100 || n > workers*reports/ejectAfter || n != want {
+	if n := ejections.Load(); n < 100 || n != want {
 		t.Errorf("%d ejections, not %d", n, want)
 	}
 }
@@ -268,7 +276,10 @@ func TestEjectionAllocations(t *testing.T) {
 		fails(t, &e, 5, now)
 		now = e.until()
 		e.recovered(now)
-		e.succeeded()
+		e.failed(now)
+		now = e.until()
+		e.recovered(now)
+		e.succeededSince(now)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
@@ -280,7 +291,7 @@ func BenchmarkEjector(b *testing.B) {
 		b.ReportAllocs()
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
-				e.succeeded()
+				e.succeededSince(0)
 			}
 		})
 	})
@@ -289,7 +300,7 @@ func BenchmarkEjector(b *testing.B) {
 		b.ReportAllocs()
 		for now := time.Duration(0); b.Loop(); now += time.Microsecond {
 			e.failed(now)
-			e.succeeded()
+			e.succeededSince(now)
 		}
 	})
 }

@@ -177,7 +177,7 @@ func (p *presence) learn(pass *Pass, o Outcome, now time.Duration) {
 			p.eject(t, cmp.Or(pass.why, errAnswers), now)
 		}
 	case Succeeded:
-		t.ejector.succeeded()
+		t.ejector.succeededSince(pass.began)
 	}
 }
 

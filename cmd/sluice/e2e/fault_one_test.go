@@ -40,12 +40,12 @@ type fault struct {
 // most is how many of n requests may fail. Of those that can be asked for again it is one of a thousand. An
 // answer that has begun to arrive cannot be taken back: as many requests are cut short as it takes to leave the
 // target alone, five in a row, and those that are with it by then. It is tried again after a second, and again
-// after two, each time for as many.
+// after two, each time with one, and those that came before that one failed.
 func (f fault) most(n int) int {
 	if f.as == "" {
 		return max(n/1000, 1)
 	}
-	return 3 * (5 + faultClients)
+	return 5 + faultClients + 2*faultClients
 }
 
 // One of three targets falls sick under load: hardly a request fails. Two seconds after the target is left alone,

@@ -144,7 +144,7 @@ func TestUpstreamEjection(t *testing.T) {
 	all, urls := startMoodies(t, 3)
 	g := startGateway(t, moodyUpstream(urls, "[upstream.a.breaker]\nmin_requests = 1000000\n"))
 	sick := all[0]
-	for mood, most := range map[string]int{resetMood: 2, cutMood: 40} { // a cut cannot be mended: five, and again after a second, and after two
+	for mood, most := range map[string]int{resetMood: 2, cutMood: 5 + 4 + 3*4} { // a cut cannot be mended: five in a row, then one for each return, and who else is there
 		sick.set(mood)
 		total := 0
 		eventually(t, "the target is ejected", func() bool {
