@@ -11,6 +11,7 @@ import (
 type Waiter struct {
 	ready      chan struct{} // gets one when there may be room
 	woken      bool          // has one, or had it since the last look; guarded by line.mu, as what follows
+	asleep     bool          // counts as one of line.asleep
 	prev, next *Waiter
 }
 
@@ -27,13 +28,16 @@ type line struct {
 	waiting     atomic.Int64
 	mu          sync.Mutex
 	first, last *Waiter
+	asleep      int64 // of them: they have not been woken, and do not look
 }
 
 // Waiting is how many requests wait for room.
 func (p *Pool) Waiting() int { return int(p.line.waiting.Load()) }
 
-// Join gets in line after ErrBusy. It fails if the line is full: it holds as many as the targets do. first says
-// that nobody is before w, so that it should look for room at once. Quit must follow.
+// Join gets in line after ErrBusy. It fails if the line is full: as many as the targets hold may sleep in it. Who is
+// on the way to a target that has room does not count, or one who just left it would find the line full, and nobody
+// at the target; but with them there are never more than twice as many. first says that nobody is before w, so that
+// it should look for room at once. Quit must follow.
 func (p *Pool) Join(w *Waiter) (first, ok bool) {
 	l := &p.line
 	if w.ready == nil {
@@ -42,7 +46,7 @@ func (p *Pool) Join(w *Waiter) (first, ok bool) {
 	most := int64(p.config.MaxInFlight) * int64(len(p.Targets()))
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.waiting.Load() >= most {
+	if l.asleep >= most || l.waiting.Load() >= 2*most {
 		return false, false
 	}
 	w.woken, w.prev, w.next = false, l.last, nil
@@ -53,16 +57,36 @@ func (p *Pool) Join(w *Waiter) (first, ok bool) {
 	}
 	l.last = w
 	l.waiting.Add(1)
-	return l.first == w, true
+	first = l.first == w
+	l.rest(w, !first)
+	return first, true
+}
+
+// rest notes whether w sleeps. It is called with the lock held.
+func (l *line) rest(w *Waiter, asleep bool) {
+	switch {
+	case asleep && !w.asleep:
+		l.asleep++
+	case !asleep && w.asleep:
+		l.asleep--
+	}
+	w.asleep = asleep
 }
 
 // Retake is Admit for one who is in line.
 func (p *Pool) Retake(w *Waiter, c Choice) (pass Pass, wait time.Duration, err error) {
-	p.line.mu.Lock()
+	l := &p.line
+	l.mu.Lock()
 	w.woken = false
 	w.drain()
-	p.line.mu.Unlock()
-	return p.admit(c)
+	l.rest(w, false)
+	l.mu.Unlock()
+	if pass, wait, err = p.admit(c); err == ErrBusy {
+		l.mu.Lock()
+		l.rest(w, !w.woken)
+		l.mu.Unlock()
+	}
+	return pass, wait, err
 }
 
 // drain takes a wake that w has not heard.
@@ -90,6 +114,7 @@ func (p *Pool) Quit(w *Waiter) {
 	}
 	w.prev, w.next = nil, nil
 	w.drain()
+	l.rest(w, false)
 	l.waiting.Add(-1)
 	l.wakeFirst()
 }
@@ -120,6 +145,7 @@ func (l *line) wakeFirst() bool {
 	for w := l.first; w != nil; w = w.next {
 		if !w.woken {
 			w.woken = true
+			l.rest(w, false)
 			w.ready <- struct{}{}
 			return true
 		}

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"errors"
 	"runtime"
 	"slices"
 	"sync"
@@ -78,9 +79,12 @@ func TestLineIsFIFO(t *testing.T) {
 		if first != (i == 0) || ok != (i < 2) {
 			t.Fatalf("the %d. to join: first %v, %v", i+1, first, ok)
 		}
-	}
-	if _, _, err := p.Retake(&waiters[0], Choice{}); err != ErrBusy {
-		t.Fatalf("without room: %v", err)
+		if !first {
+			continue
+		}
+		if _, _, err := p.Retake(&waiters[0], Choice{}); err != ErrBusy {
+			t.Fatalf("without room: %v", err)
+		}
 	}
 	p.Leave(&passes[0], Succeeded, 0)
 	if !woken(&waiters[0]) || woken(&waiters[1]) {
@@ -120,6 +124,98 @@ func TestQuitPassesOn(t *testing.T) {
 	}
 	p.Quit(&w[2]) // the last, while another is woken
 	p.Quit(&w[1])
+}
+
+// Who is on the way to a target takes no place in the line: whoever left that target can wait for the next turn.
+// With them there are no more than twice as many as the targets take.
+func TestLineCountsSleepers(t *testing.T) {
+	p := narrow(t, 1, 1, RoundRobin)
+	pass := admit(t, p, Choice{})
+	var w [4]Waiter
+	joins := func(i int, want bool) {
+		t.Helper()
+		if _, ok := p.Join(&w[i]); ok != want {
+			t.Fatalf("number %d joins: %v", i, ok)
+		}
+	}
+	joins(0, true)
+	if _, _, err := p.Retake(&w[0], Choice{}); err != ErrBusy {
+		t.Fatal(err)
+	}
+	joins(1, false)
+	p.Leave(&pass, Succeeded, 0)
+	joins(1, true)  // number 0 is woken ...
+	joins(2, false) // ... and one sleeps
+	pass, _, err := p.Retake(&w[0], Choice{})
+	if err != nil || woken(&w[1]) {
+		t.Fatalf("the first in line: %v, the second woken %v", err, woken(&w[1]))
+	}
+	joins(2, false)
+	p.Quit(&w[0])
+	joins(2, true) // number 1 is woken in vain ...
+	if _, _, err := p.Retake(&w[1], Choice{}); err != ErrBusy {
+		t.Fatal(err)
+	}
+	joins(3, false)
+	p.Leave(&pass, Succeeded, 0)
+	joins(3, false) // ... and with it there are two
+	for _, i := range []int{1, 2} {
+		if !woken(&w[i]) {
+			t.Errorf("number %d is not woken", i)
+		}
+		p.Quit(&w[i])
+	}
+	if p.Waiting() != 0 || p.line.asleep != 0 {
+		t.Errorf("%d wait and %d sleep when all have left", p.Waiting(), p.line.asleep)
+	}
+}
+
+// Two who ask by turns for the one place of a target are never turned away, however slow they are to take it.
+func TestLineOfTwo(t *testing.T) {
+	p := narrow(t, 1, 1, TwoChoices)
+	var all sync.WaitGroup
+	for range 2 {
+		all.Go(func() {
+			var w Waiter
+			for range 5000 {
+				pass, _, err := p.Admit(Choice{})
+				if err != nil {
+					if pass, err = takePlace(p, &w); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+				runtime.Gosched()
+				p.Leave(&pass, Succeeded, 0)
+			}
+		})
+	}
+	all.Wait()
+	if p.Counts().Busy == 0 {
+		t.Error("nobody had to wait")
+	}
+}
+
+// takePlace waits in the line until there is room.
+func takePlace(p *Pool, w *Waiter) (pass Pass, err error) {
+	look, ok := p.Join(w)
+	if !ok {
+		return Pass{}, errors.New("the line is full")
+	}
+	defer p.Quit(w)
+	for {
+		if look {
+			if pass, _, err = p.Retake(w, Choice{}); err != ErrBusy {
+				return pass, err
+			}
+		}
+		select {
+		case <-w.Ready():
+			look = true
+		case <-time.After(30 * time.Second):
+			return Pass{}, errors.New("nobody wakes one who waits")
+		}
+	}
 }
 
 // A target that comes back wakes all, and so does a new address.
@@ -182,7 +278,7 @@ func TestLineInAStorm(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if p.Waiting() != 0 || p.InFlight() != 0 || served.Load()+gaveUp.Load() != crowd*rounds {
+	if p.Waiting() != 0 || p.line.asleep != 0 || p.InFlight() != 0 || served.Load()+gaveUp.Load() != crowd*rounds {
 		t.Errorf("%d wait, %d in flight, %d served, %d gave up", p.Waiting(), p.InFlight(), served.Load(), gaveUp.Load())
 	}
 	if served.Load() == 0 || p.Counts().Busy == 0 {

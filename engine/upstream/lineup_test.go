@@ -112,9 +112,15 @@ func (r *lineRun) come(t *rapid.T) {
 		return
 	}
 	w := &Waiter{}
+	asleep, most := 0, 2*r.pool.config.MaxInFlight
+	for _, w := range r.waiters {
+		if !woken(w) {
+			asleep++
+		}
+	}
 	first, ok := r.pool.Join(w)
-	if ok != (len(r.waiters) < 2*r.pool.config.MaxInFlight) || first != (ok && len(r.waiters) == 0) {
-		t.Fatalf("behind %d: first %v, %v", len(r.waiters), first, ok)
+	if ok != (asleep < most && len(r.waiters) < 2*most) || first != (ok && len(r.waiters) == 0) {
+		t.Fatalf("behind %d, of whom %d sleep: first %v, %v", len(r.waiters), asleep, first, ok)
 	}
 	if ok {
 		r.waiters = append(r.waiters, w)

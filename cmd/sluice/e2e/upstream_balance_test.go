@@ -162,6 +162,9 @@ func TestUpstreamBusy(t *testing.T) {
 		t.Errorf("the one that waited: %s %q", r.line, r.body)
 	}
 	m.set(slowMood)
+	if r := g.load(t, 2, 40); r.failed() > 0 { // one is with the target, and one waits
+		t.Errorf("two clients: %v", r)
+	}
 	total := g.load(t, 4, 60)
 	if total.ended["200"] == 0 || total.failed() != total.ended["upstream_busy"] {
 		t.Error(total)
