@@ -70,10 +70,11 @@ func (e *Engine) retry(x *exchange, choice *upstream.Choice, fault *Fault, err e
 	if !fault.Retry || x.attempts >= x.pool.attempts || !x.repeatable(err) || !x.pool.Retry() {
 		return false, fault
 	}
-	x.retrying = true
 	if !x.backOff(x.attempts > 1 || len(x.pool.Targets()) == 1) {
+		x.pool.Retried(&x.pass) // to nowhere
 		return false, e.faults.clientGone
 	}
+	x.retrying = true
 	choice.Avoid = x.target
 	return true, nil
 }

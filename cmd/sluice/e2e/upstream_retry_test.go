@@ -257,6 +257,29 @@ func TestUpstreamBacksOff(t *testing.T) {
 	}
 }
 
+// Clients that leave while a retry of theirs waits give back their part of the budget.
+func TestUpstreamClientLeavesBackOff(t *testing.T) {
+	t.Parallel()
+	all, urls := startMoodies(t, 1)
+	m := all[0]
+	g := startGateway(t, moodyUpstream(urls, lenient))
+	m.set(closeMood)
+	for range 60 { // a pause is 25 ms on average, and it is looked for clients that left every 100 ms
+		before := m.touched.Load()
+		c := g.dial(t)
+		c.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+		c.Close()
+		eventually(t, "the request has come, and gone", func() bool {
+			return m.touched.Load() > before && g.targetOf(t, m.address()).InFlight == 0
+		})
+	}
+	eventually(t, "a request is tried twice", func() bool {
+		before := m.touched.Load()
+		g.exchange(t, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+		return m.touched.Load() == before+2
+	})
+}
+
 // A tunnel may last for days. That it was opened is what a probe has to know.
 func TestUpstreamTunnelAsProbe(t *testing.T) {
 	t.Parallel()
