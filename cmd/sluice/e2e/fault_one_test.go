@@ -12,8 +12,6 @@ const faultTables = `
 connect = "1s"
 response = "1s"
 idle = "1s"
-[upstream.a.retry]
-budget = 1.0 # a third of the requests meet the target: of few clients now and then as many as are free to be tried again
 [upstream.a.breaker]
 min_requests = 10
 window = "1s"
@@ -117,7 +115,7 @@ func (f fault) ofOne(t *testing.T) {
 }
 
 // calm is the p99 that is about as good as that of a healthy time. A machine with other things to do adds to
-// both; a request that meets a target that does not answer takes a second.
+// both, now and then more than half a second; a request that meets a target that does not answer takes a second.
 func calm(healthy span) time.Duration {
-	return max(10*healthy.quantile(0.99), 500*time.Millisecond)
+	return max(10*healthy.quantile(0.99), 800*time.Millisecond)
 }
