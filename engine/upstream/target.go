@@ -57,6 +57,7 @@ func (p *Pool) newTarget(s *server, address string) *Target {
 		Addr:                      address,
 		MaxConns:                  math.MaxInt32,
 		MaxIdleConnDuration:       idleConnection,
+		ConnPoolStrategy:          fasthttp.LIFO, // so that those that are not needed grow old
 		MaxIdemponentCallAttempts: 1,
 		DialTimeout: func(_ string, timeout time.Duration) (net.Conn, error) {
 			return t.dial(timeout)

@@ -255,3 +255,26 @@ func TestHeadByIsTooLateForTheBody(t *testing.T) {
 		t.Errorf("got %q, %v", body, err)
 	}
 }
+
+// The connection that was given back last is leased first: those that a lull does not need grow old, and are closed.
+func TestReuseOfTheLast(t *testing.T) {
+	o := startOrigin(t)
+	target := o.target(t, 4)
+	var leased []*Conn
+	for range 3 {
+		leased = append(leased, acquire(t, target))
+	}
+	sockets := []net.Conn{}
+	for _, c := range leased {
+		sockets = append(sockets, c.Conn)
+		if response, err := o.answered(t, c, <-o.accepted, "GET", "HTTP/1.1 204 No\r\n\r\n"); err != nil || !response.Body.Done() {
+			t.Fatal(err)
+		}
+		target.Release(c)
+	}
+	for i := len(sockets) - 1; i >= 0; i-- {
+		if c := acquire(t, target); c.Conn != sockets[i] {
+			t.Errorf("the %d. lease is not of the last connection given back", len(sockets)-i)
+		}
+	}
+}
