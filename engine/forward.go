@@ -71,12 +71,14 @@ func (e *Engine) retry(x *exchange, choice *upstream.Choice, fault *Fault, err e
 		return false, fault
 	}
 	if !x.backOff(x.attempts > 1 || len(x.pool.Targets()) == 1) {
-		x.pool.Retried(&x.pass) // to nowhere
-		return false, e.faults.clientGone
+		fault = e.faults.clientGone
+	} else if !x.late() {
+		x.retrying = true
+		choice.Avoid = x.target
+		return true, nil
 	}
-	x.retrying = true
-	choice.Avoid = x.target
-	return true, nil
+	x.pool.Retried(&x.pass) // to nowhere
+	return false, fault
 }
 
 // admit lets the request in at a target; if none has room, after a wait.
@@ -218,14 +220,18 @@ const (
 	longBackOff  = 250 * time.Millisecond
 )
 
-// backOff waits a little at random before a target is tried that failed before, the longer the more often. It
-// is false if the client left meanwhile.
+// backOff waits a little at random before a target is tried that failed before, the longer the more often, but not
+// beyond the exchange's deadline. It is false if the client left meanwhile.
 func (x *exchange) backOff(needed bool) bool {
 	if !needed {
 		return true
 	}
 	most := min(shortBackOff<<x.attempts, longBackOff)
-	return x.sleep(time.Duration(x.conn.engine.random() % uint64(most)))
+	pause := time.Duration(x.conn.engine.random() % uint64(most))
+	if !x.deadline.IsZero() {
+		pause = min(pause, time.Until(x.deadline))
+	}
+	return x.sleep(pause)
 }
 
 // inline takes the request's body along with its head when all of it has arrived and it is small:
@@ -249,22 +255,22 @@ func (x *exchange) inline() error {
 // acquire leases a connection. After a race it is a new one, for where one idle connection was closed as we took
 // it, others are likely to be: a firewall forgets them all, a restart ends them all. The search is bounded, for
 // others give back connections meanwhile; those have just proved good.
-func acquire(target *upstream.Target, raced bool) (*upstream.Conn, error) {
-	c, err := target.Acquire()
+func acquire(target *upstream.Target, raced bool, deadline time.Time) (*upstream.Conn, error) {
+	c, err := target.Acquire(deadline)
 	if !raced {
 		return c, err
 	}
 	_, idle := target.Connections()
 	for ; err == nil && c.Reused() && idle >= 0; idle-- {
 		target.Discard(c)
-		c, err = target.Acquire()
+		c, err = target.Acquire(deadline)
 	}
 	return c, err
 }
 
 // ask sends the request to the exchange's target and waits for the head of its answer.
 func (e *Engine) ask(x *exchange, raced bool) (*upstream.Response, error) {
-	c, err := acquire(x.target, raced)
+	c, err := acquire(x.target, raced, x.deadline)
 	if err != nil {
 		return nil, err
 	}

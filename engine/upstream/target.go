@@ -136,11 +136,15 @@ func (t *Target) Connections() (open, idle int) {
 	return t.client.ConnsCount(), t.client.IdleConnsCount()
 }
 
-// Acquire leases a connection: an idle one that is still clean, or a new one. The caller gives it
-// back by Release or Discard. An error means that no byte was sent.
-func (t *Target) Acquire() (*Conn, error) {
+// Acquire leases a connection: an idle one that is still clean, or a new one, by the deadline; zero means none but
+// the target's own. The caller gives it back by Release or Discard. An error means that no byte was sent.
+func (t *Target) Acquire(deadline time.Time) (*Conn, error) {
 	for {
-		c, err := t.conns.acquire(t.connect)
+		timeout := t.connect
+		if !deadline.IsZero() {
+			timeout = min(timeout, time.Until(deadline))
+		}
+		c, err := t.conns.acquire(timeout)
 		if err != nil {
 			return nil, &Error{Phase: PhaseConnect, Err: err}
 		}

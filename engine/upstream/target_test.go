@@ -52,7 +52,7 @@ func (o *origin) target(t *testing.T, maxIdle int) *Target {
 
 func acquire(t *testing.T, target *Target) *Conn {
 	t.Helper()
-	c, err := target.Acquire()
+	c, err := target.Acquire(time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +197,7 @@ func TestErrors(t *testing.T) {
 		o := startOrigin(t)
 		target := o.target(t, 4)
 		o.Close()
-		_, err := target.Acquire()
+		_, err := target.Acquire(time.Time{})
 		var e *Error
 		if !errors.As(err, &e) || e.Phase != PhaseConnect || e.Timeout() {
 			t.Errorf("got %v", err)

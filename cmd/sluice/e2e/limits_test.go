@@ -233,6 +233,7 @@ func TestUpstreamTimeouts(t *testing.T) {
 		{"nobody listens", "http://" + freeAddress(t), "", "", get, 502, "upstream_connect"},
 		{"nobody listens to a body", "http://" + freeAddress(t), "", "", post, 502, "upstream_connect"},
 		{"nobody accepts", "http://" + fullListener(t), "[upstream.up.timeouts]\nconnect = \"200ms\"", "", get, 504, "upstream_connect_timeout"},
+		{"nobody accepts in the route's timeout", "http://" + fullListener(t), "[upstream.up.timeouts]\nconnect = \"60s\"", route, get, 504, "upstream_timeout"},
 		{"no answer in timeouts.response", silent.url(), response, "", get, 504, "upstream_timeout"},
 		{"no answer to a body in timeouts.response", silent.url(), response, "", post, 504, "upstream_timeout"},
 		{"half a head in timeouts.response", half.url(), response, "", get, 504, "upstream_timeout"},
