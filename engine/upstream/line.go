@@ -23,7 +23,8 @@ func (w *Waiter) Ready() <-chan struct{} { return w.ready }
 //
 // Nobody sleeps while there is room: who makes some, and sees somebody wait, wakes the first one not yet woken,
 // and who leaves the line wakes the next. One who joins, or has been woken in vain, looks once more when it can be
-// woken again; but who joins behind others need not look, for they would have had the room.
+// woken again; but who joins behind others need not look, for they would have had the room. Only a breaker makes
+// room silently, when its time to be open is over: the pool's Run looks for that.
 type line struct {
 	waiting     atomic.Int64
 	mu          sync.Mutex

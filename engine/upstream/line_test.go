@@ -1,12 +1,14 @@
 package upstream
 
 import (
+	"context"
 	"errors"
 	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -216,6 +218,47 @@ func takePlace(p *Pool, w *Waiter) (pass Pass, err error) {
 			return Pass{}, errors.New("nobody wakes one who waits")
 		}
 	}
+}
+
+// When a breaker's time is over, those who wait for room at the other target hear of it.
+func TestLineHearsOfBreakers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, err := New(Config{
+			Name: "u", Balance: RoundRobin, MaxInFlight: 1, Epoch: time.Now(),
+			Breaker: &BreakerConfig{FailureRatio: 0.5, MinRequests: 1, Window: time.Second, OpenFor: 2 * time.Second, Probes: 1},
+			Targets: []TargetConfig{{Address: "127.0.0.1:1", Weight: 1}, {Address: "127.0.0.1:2", Weight: 1}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		var run sync.WaitGroup
+		run.Go(func() { p.Run(ctx) })
+		defer run.Wait()
+		defer stop()
+		pass := admit(t, p, Choice{})
+		sick := pass.Target()
+		p.Leave(&pass, Failed, 0)
+		other := admit(t, p, Choice{})
+		var w Waiter
+		p.Join(&w)
+		if _, _, err := p.Retake(&w, Choice{}); err != ErrBusy || other.Target() == sick {
+			t.Fatal(err)
+		}
+		time.Sleep(2*time.Second - 1)
+		synctest.Wait()
+		if woken(&w) {
+			t.Error("woken while there is no room")
+		}
+		time.Sleep(readmission + 1)
+		synctest.Wait()
+		if !woken(&w) {
+			t.Fatal("not woken")
+		}
+		if pass, _, err := p.Retake(&w, Choice{Now: time.Since(p.config.Epoch)}); err != nil || pass.Target() != sick {
+			t.Errorf("the target's first probe: %v", err)
+		}
+	})
 }
 
 // A target that comes back wakes all, and so does a new address.

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -86,8 +87,9 @@ func (p *presence) settle(t *Target, why error, now time.Duration) {
 	}
 }
 
-// Run checks the targets' health until ctx ends, if the pool has health checks, looks names up again, and lets
-// ejected targets come back. Call it once, and after Resolve.
+// Run checks the targets' health until ctx ends, if the pool has health checks, looks names up again, lets
+// ejected targets come back, and wakes who waits for a target whose breaker's time is over. Call it once, and after
+// Resolve.
 func (p *Pool) Run(ctx context.Context) {
 	var work sync.WaitGroup
 	defer work.Wait()
@@ -105,11 +107,20 @@ func (p *Pool) Run(ctx context.Context) {
 			return
 		case now := <-ticker.C:
 			p.presence.readmit(now.Sub(p.config.Epoch))
+			p.wakeForRoom(now.Sub(p.config.Epoch))
 		}
 	}
 }
 
-// readmission is how long after its time an ejected target comes back, at most.
+// wakeForRoom wakes the first who waits if there is room. Who takes it wakes the next one.
+func (p *Pool) wakeForRoom(now time.Duration) {
+	if p.line.waiting.Load() > 0 && slices.ContainsFunc(p.Targets(), func(t *Target) bool { return t.ready(now) }) {
+		p.line.wake()
+	}
+}
+
+// readmission is how long after its time an ejected target comes back, at most. So is it for one whose breaker was
+// open, if requests wait for it.
 const readmission = 100 * time.Millisecond
 
 // check lets the targets be checked until ctx ends, or they leave.
