@@ -102,7 +102,7 @@ func TestFormatKeys(t *testing.T) {
 		}
 		copy(e.Hash[:], rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "hash"))
 		if rapid.Bool().Draw(t, "rated") {
-			e.Rate = Rate{rapid.Int64Min(1).Draw(t, "n"), time.Duration(rapid.Int64Min(1).Draw(t, "per"))}
+			e.Rate = Rate{rapid.Int64Min(1).Draw(t, "n"), time.Duration(rapid.Int64Range(1, int64(maxDuration)).Draw(t, "per"))}
 		}
 		return e
 	})

@@ -22,6 +22,7 @@ const (
 
 var (
 	errDuration = errors.New(`want a duration such as "250ms", "10s" or "1h"`)
+	errTooLong  = errors.New(`want a duration of a century at most`)
 	errSize     = errors.New(`want a size such as "16KiB" or "10MiB"`)
 	errRate     = errors.New(`want a rate such as "100/s", "20/min" or "5/90s"`)
 	errStatus   = errors.New(`want statuses such as "200" or "200-399"`)
@@ -72,8 +73,14 @@ func parseDuration(text string) (time.Duration, error) {
 	if err != nil || d < 0 || text[0] < '0' || text[0] > '9' {
 		return 0, errDuration
 	}
+	if d > maxDuration {
+		return 0, errTooLong
+	}
 	return d, nil
 }
+
+// maxDuration is a century, a third of what fits: room to add to it.
+const maxDuration = 100 * 365 * 24 * time.Hour
 
 // formatDuration writes a duration as the file would: 24h and not 24h0m0s.
 func formatDuration(d time.Duration) string {

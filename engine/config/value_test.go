@@ -32,6 +32,29 @@ func TestParseSize(t *testing.T) {
 	}
 }
 
+func TestParseDuration(t *testing.T) {
+	for _, row := range []struct {
+		intent, text string
+		want         time.Duration
+		ok           bool
+	}{
+		{"a usual one", "250ms", 250 * time.Millisecond, true},
+		{"of two units", "1h30m", 90 * time.Minute, true},
+		{"none", "0s", 0, true},
+		{"a century", "876000h", maxDuration, true},
+		{"so long that a time from now on would be in the past", "2562047h", 0, false},
+		{"more than 63 bits", "9999999h", 0, false},
+		{"negative", "-1s", 0, false},
+		{"no unit", "10", 0, false},
+		{"empty", "", 0, false},
+	} {
+		got, err := parseDuration(row.text)
+		if got != row.want || (err == nil) != row.ok {
+			t.Errorf("%s: %q gave %v, %v", row.intent, row.text, got, err)
+		}
+	}
+}
+
 func TestParseRate(t *testing.T) {
 	for _, row := range []struct {
 		intent, text string
@@ -85,11 +108,11 @@ func TestValuesReadBack(t *testing.T) {
 		if got, err := parseSize(size.String()); got != size {
 			t.Errorf("size %d is written %q and read %d, %v", int64(size), size, got, err)
 		}
-		d := time.Duration(rapid.Int64Min(0).Draw(t, "duration"))
+		d := time.Duration(rapid.Int64Range(0, int64(maxDuration)).Draw(t, "duration"))
 		if got, err := parseDuration(formatDuration(d)); got != d {
 			t.Errorf("duration %d is written %q and read %d, %v", d, formatDuration(d), got, err)
 		}
-		rate := Rate{rapid.Int64Min(1).Draw(t, "n"), time.Duration(rapid.Int64Min(1).Draw(t, "per"))}
+		rate := Rate{rapid.Int64Min(1).Draw(t, "n"), time.Duration(rapid.Int64Range(1, int64(maxDuration)).Draw(t, "per"))}
 		if got, err := parseRate(rate.String()); got != rate {
 			t.Errorf("rate is written %q and read %v, %v", rate, got, err)
 		}
