@@ -69,7 +69,11 @@ func (g *gateway) write(t testing.TB, tables string) {
 func (g *gateway) writeServer(t testing.TB, server, tables string) {
 	t.Helper()
 	text := fmt.Sprintf("[server]\nlisten = [%q]\n%s[admin]\nlisten = \"\"\n%s", g.address, server, tables)
-	if err := os.WriteFile(g.path, []byte(text), 0o600); err != nil {
+	next := g.path + ".next" // half a file is another configuration
+	if err := os.WriteFile(next, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(next, g.path); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -25,7 +25,7 @@ var (
 )
 
 // respond hands the target's answer to fasthttp. The body follows as it comes, unless all of it is
-// already here: then the target's connection is free before the client has read a byte.
+// already here: then the target, and its connection, is free before the client has read a byte.
 func (e *Engine) respond(x *exchange, ctx *fasthttp.RequestCtx, r *upstream.Response) error {
 	if r.Status.Code == 101 {
 		return x.switchProtocols(ctx, r)
@@ -74,6 +74,7 @@ func (x *exchange) respondWhole(ctx *fasthttp.RequestCtx, r *upstream.Response) 
 	}
 	x.stopPump()
 	x.drop(x.upstream.Reusable() && !x.halted.Load())
+	x.conclude(x.outcome()) // the target has done its work, however long the client takes to read of it
 	return nil
 }
 
