@@ -167,11 +167,13 @@ func (p *Pool) lookUp(ctx context.Context, s *server) (came []*Target) {
 // usable is what of an answer becomes targets, in order: addresses of one family, each once. A name with both
 // mostly leads to the same machines twice; the first one is of the family that this machine reaches (RFC 6724).
 func usable(ips []netip.Addr, port string) (addresses []string) {
+	var first netip.Addr
 	for _, ip := range ips {
 		ip = ip.Unmap()
-		if !ip.IsValid() || ip.IsUnspecified() || ip.IsMulticast() || ip.Is4() != ips[0].Unmap().Is4() {
+		if !ip.IsValid() || ip.IsUnspecified() || ip.IsMulticast() || first.IsValid() && ip.Is4() != first.Is4() {
 			continue
 		}
+		first = ip
 		addresses = append(addresses, net.JoinHostPort(ip.String(), port))
 	}
 	slices.Sort(addresses)

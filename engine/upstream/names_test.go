@@ -128,6 +128,7 @@ func TestAnswersBecomeTargets(t *testing.T) {
 		{"of the family that comes first", "users:80", []string{"fd00::1", "10.0.0.1", "fd00::2"}, "[[fd00::1]:80 [fd00::2]:80]", 1},
 		{"whichever that is", "users:80", []string{"10.0.0.1", "fd00::1"}, "[10.0.0.1:80]", 1},
 		{"none that is nobody's own", "users:80", []string{"0.0.0.0", "224.0.0.1", "10.0.0.1"}, "[10.0.0.1:80]", 1},
+		{"nor does such a one decide", "users:80", []string{"0.0.0.0", "fd00::1"}, "[[fd00::1]:80]", 1},
 		{"no answer, no target", "users:80", nil, "[]", 1},
 	} {
 		d := newDirectory("users", c.answer...)
