@@ -94,7 +94,9 @@ type TargetStatus struct {
 	Reopens     float64 `json:"reopens_seconds,omitempty"` // until an open breaker lets somebody through
 	Requests    uint64  `json:"requests"`                  // that were sent to it
 	Failures    uint64  `json:"failures"`                  // of them: answered 5xx, or not at all
-	Opened      uint64  `json:"opened"`                    // how often its breaker opened
+	Opened      uint64  `json:"opened"`                    // how often its breaker came to this state
+	HalfOpened  uint64  `json:"half_opened"`
+	Closed      uint64  `json:"closed"`
 	Ejections   uint64  `json:"ejections"`
 }
 
@@ -186,7 +188,8 @@ func (s *snapshot) upstreamStatuses(now time.Duration) []UpstreamStatus {
 				Name: t.Name(), Address: t.Address(), TLS: t.TLS(), Weight: t.Weight(),
 				Connections: open, Idle: idle, Present: present, Health: health, LastCheck: lastCheck,
 				InFlight: t.InFlight(), Breaker: state.String(), Reopens: left.Seconds(),
-				Requests: served.Requests, Failures: served.Failures, Opened: served.Opened, Ejections: served.Ejections,
+				Requests: served.Requests, Failures: served.Failures, Ejections: served.Ejections,
+				Opened: served.Opened, HalfOpened: served.HalfOpened, Closed: served.Closed,
 			})
 		}
 		for _, n := range p.Names() {

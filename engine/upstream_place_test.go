@@ -40,7 +40,7 @@ func TestProbesWithoutBody(t *testing.T) {
 				_, _ = io.Copy(io.Discard, r.Body)
 				return g.upstream().Targets[0].Breaker == "closed"
 			})
-			if s := g.upstream().Targets[0]; s.Failures != 1 || s.InFlight != 0 {
+			if s := g.upstream().Targets[0]; s.Failures != 1 || s.InFlight != 0 || s.Opened != 1 || s.HalfOpened != 1 || s.Closed != 1 {
 				t.Errorf("%+v", s)
 			}
 		})

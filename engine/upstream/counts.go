@@ -4,10 +4,11 @@ import "sync/atomic"
 
 // Counts is what became of a target's requests since it came. It only grows.
 type Counts struct {
-	Requests  uint64 // let in, tries counted each
-	Failures  uint64 // of them: answered 5xx, or not at all, or not to the end
-	Opened    uint64 // how often its breaker opened
-	Ejections uint64
+	Requests uint64 // let in, tries counted each
+	Failures uint64 // of them: answered 5xx, or not at all, or not to the end
+	// How often its breaker came to each state.
+	Opened, HalfOpened, Closed uint64
+	Ejections                  uint64
 }
 
 // PoolCounts is what became of the requests of a pool beside that. It only grows.
@@ -17,14 +18,20 @@ type PoolCounts struct {
 	Busy    uint64 // requests that found no room, and waited
 }
 
-type targetCounts struct{ requests, failures, opened, ejections atomic.Uint64 }
+type targetCounts struct {
+	requests, failures, ejections atomic.Uint64
+	breaker                       [3]atomic.Uint64 // by the state it came to
+}
 
 type poolCounts struct{ retries, refused, busy atomic.Uint64 }
 
 // Counts tells what became of the target's requests.
 func (t *Target) Counts() Counts {
 	c := &t.counts
-	return Counts{c.requests.Load(), c.failures.Load(), c.opened.Load(), c.ejections.Load()}
+	return Counts{
+		Requests: c.requests.Load(), Failures: c.failures.Load(), Ejections: c.ejections.Load(),
+		Opened: c.breaker[BreakerOpen].Load(), HalfOpened: c.breaker[BreakerHalfOpen].Load(), Closed: c.breaker[BreakerClosed].Load(),
+	}
 }
 
 // Counts tells what became of the pool's requests.

@@ -88,11 +88,9 @@ func (c *Config) targetTLS(address string) *tls.Config {
 
 // changed is told of a breaker's changes. A target that is trusted again is warmed up.
 func (p *Pool) changed(t *Target, from, to BreakerState) {
-	switch to {
-	case BreakerClosed:
+	t.counts.breaker[to].Add(1)
+	if to == BreakerClosed {
 		t.restart(time.Since(p.config.Epoch))
-	case BreakerOpen:
-		t.counts.opened.Add(1)
 	}
 	p.line.wakeAll()
 	if p.config.Changed != nil {
