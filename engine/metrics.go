@@ -54,6 +54,8 @@ const (
 	figureTargetRequests
 	figureTargetFailures
 	figureTargetOpened
+	figureTargetHalfOpened
+	figureTargetClosed
 	figureTargetEjections
 	figureLimitRefused
 	figureLimitShadowed
@@ -107,6 +109,8 @@ func metricFamilies() []telemetry.Family {
 		figureTargetRequests:    {Name: "target_requests_total", Help: "Attempts that were sent to the target.", Counter: true, Labels: target},
 		figureTargetFailures:    {Name: "target_failures_total", Help: "Those of them that were answered 5xx, or not at all.", Counter: true, Labels: target},
 		figureTargetOpened:      {Name: "target_breaker_opened_total", Help: "How often the target's breaker opened.", Counter: true, Labels: target},
+		figureTargetHalfOpened:  {Name: "target_breaker_half_opened_total", Help: "How often the target's breaker let probes through.", Counter: true, Labels: target},
+		figureTargetClosed:      {Name: "target_breaker_closed_total", Help: "How often the target's breaker closed.", Counter: true, Labels: target},
 		figureTargetEjections:   {Name: "target_ejections_total", Help: "How often the target was ejected.", Counter: true, Labels: target},
 
 		figureLimitRefused:     {Name: "limit_refused_total", Help: "Requests that the limit refused.", Counter: true, Labels: []string{"limit"}},
@@ -194,6 +198,8 @@ func reportUpstreams(tell emit, upstreams []UpstreamStatus) {
 			tell(figureTargetRequests, float64(t.Requests), u.Name, t.Name, t.Address)
 			tell(figureTargetFailures, float64(t.Failures), u.Name, t.Name, t.Address)
 			tell(figureTargetOpened, float64(t.Opened), u.Name, t.Name, t.Address)
+			tell(figureTargetHalfOpened, float64(t.HalfOpened), u.Name, t.Name, t.Address)
+			tell(figureTargetClosed, float64(t.Closed), u.Name, t.Name, t.Address)
 			tell(figureTargetEjections, float64(t.Ejections), u.Name, t.Name, t.Address)
 		}
 	}

@@ -43,6 +43,12 @@ func TestProbesWithoutBody(t *testing.T) {
 			if s := g.upstream().Targets[0]; s.Failures != 1 || s.InFlight != 0 || s.Opened != 1 || s.HalfOpened != 1 || s.Closed != 1 {
 				t.Errorf("%+v", s)
 			}
+			figures := scraped(t, g.Metrics())
+			for _, state := range []string{"opened", "half_opened", "closed"} {
+				if n := sum(figures, "sluice_target_breaker_"+state+"_total"); n != 1 {
+					t.Errorf("figure of how often it %s: %v", state, n)
+				}
+			}
 		})
 	}
 }
