@@ -45,6 +45,7 @@ type origin struct {
 	random  func() uint64
 	// resolver looks up the names of targets; nil: the system's.
 	resolver upstream.Resolver
+	alone    bool // the gateway is not a member of a cluster
 }
 
 // lookedAt is the origin of a configuration that will not be used.
@@ -65,6 +66,7 @@ func compile(file *config.File, known config.Faults, from origin, now time.Time)
 	c.tracing()
 	c.upstreams()
 	c.certificates()
+	c.cluster()
 	c.limits()
 	c.limitStore()
 	c.methods()

@@ -11,13 +11,21 @@ import (
 	"github.com/sluice-gateway/sluice/engine/config"
 	"github.com/sluice-gateway/sluice/limiter"
 	"github.com/sluice-gateway/sluice/limiter/central"
+	"github.com/sluice-gateway/sluice/limiter/gossip"
 )
 
 // newLimiter makes the limiter of an engine, which outlives every snapshot.
-func newLimiter(capacity int, epoch time.Time) *limiter.Limiter {
-	o := limiter.Options{Capacity: capacity, Epoch: epoch}
+func newLimiter(file *config.File, epoch time.Time) (*limiter.Limiter, error) {
+	o := limiter.Options{Capacity: file.Limits.Capacity, Epoch: epoch}
 	_, _ = rand.Read(o.Secret[:]) // never fails
-	return limiter.New(o)
+	if c := file.Cluster; c != nil {
+		var err error
+		if o.Secret, err = bucketSecret(c); err != nil {
+			return nil, err
+		}
+		o.Peers, o.Interval = gossip.MaxMembers, c.Interval
+	}
+	return limiter.New(o), nil
 }
 
 // limitSource is what a meter is made of, beside its rule.
@@ -40,6 +48,7 @@ func (c *compiler) limits() {
 			continue
 		}
 		spec := limitSpec(file)
+		spec.Shared = c.shared(file)
 		if err := spec.Check(); err != nil {
 			c.limitFault(key, err)
 			continue
@@ -57,6 +66,11 @@ func (c *compiler) limits() {
 	}
 }
 
+// shared says whether the gateways of a cluster count a limit together: always, or while Redis does not.
+func (c *compiler) shared(f config.Limit) bool {
+	return f.Scope == "cluster" || f.Scope == "redis" && f.OnStoreError == "local" && c.file.Cluster != nil && !c.alone
+}
+
 func limitSpec(f config.Limit) limiter.Spec {
 	s := limiter.Spec{
 		Name: f.Name, Rate: limiter.Rate(f.Rate), Burst: f.Burst, Cost: f.Cost, MaxWait: f.MaxWait, Shadow: f.Mode == "shadow",
@@ -64,7 +78,7 @@ func limitSpec(f config.Limit) limiter.Spec {
 			"token_bucket": limiter.TokenBucket, "fixed_window": limiter.FixedWindow,
 			"sliding_window": limiter.SlidingWindow, "leaky_bucket": limiter.LeakyBucket,
 		}[f.Algorithm],
-		Tiers: map[string]limiter.Rate{},
+		Tiers: map[string]limiter.Rate{}, Parts: strings.Join(f.Key, "\n"),
 	}
 	for tier, rate := range f.Tiers {
 		s.Tiers[tier] = limiter.Rate(rate)

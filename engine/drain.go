@@ -36,6 +36,7 @@ func (e *Engine) Handover(ctx context.Context, h listen.Handover) (*os.Process, 
 		return nil, err
 	}
 	e.phase.Store(phaseDraining)
+	e.cluster.finish() // whoever took over waits for our address
 	if err := e.sockets.Close(); err != nil {
 		e.log.Warn().Err(err).Msg("a socket's file stays behind")
 	}
@@ -101,6 +102,7 @@ func (e *Engine) shutdown() {
 	e.background.Wait()
 	e.certificates.follow(nil, &e.log)
 	_ = e.conns.wait(context.Background())
+	e.cluster.finish()
 	e.finishMethods()
 	if s := e.snapshot.Load().limitStore; s != nil {
 		s.finish()

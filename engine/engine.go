@@ -69,6 +69,7 @@ type Engine struct {
 
 	limiter     *limiter.Limiter // its now counts from started
 	revocations revocations
+	cluster     cluster
 	life        context.Context // ends with the engine
 	turns       turns
 
@@ -128,10 +129,13 @@ func (e *Engine) load() error {
 	if file == nil {
 		return faults
 	}
-	e.limiter = newLimiter(file.Limits.Capacity, e.started)
+	var err error
+	if e.limiter, err = newLimiter(file, e.started); err != nil {
+		return err
+	}
+	e.cluster.config = file.Cluster
 	snap, faults := compile(file, faults, e.origin(nil), e.started)
-	err := faults.Err()
-	if err != nil {
+	if err = faults.Err(); err != nil {
 		return err
 	}
 	if err := e.openRevocations(snap); err != nil {
@@ -154,6 +158,7 @@ func (e *Engine) origin(last *snapshot) origin {
 	return origin{
 		last: last, limiter: e.limiter, metrics: e.metrics, spans: &e.spans, version: e.options.Version, log: e.log, epoch: e.started,
 		random: e.random, resolver: e.options.Resolver,
+		alone: e.cluster.config == nil,
 	}
 }
 
@@ -188,6 +193,9 @@ func (e *Engine) Start() error {
 	if err != nil {
 		return err
 	}
+	if err := e.openCluster(); err != nil {
+		return err
+	}
 	if err := e.sockets.Ready(); err != nil {
 		return err
 	}
@@ -195,6 +203,7 @@ func (e *Engine) Start() error {
 	e.logging.start(context.Background(), e.access.Run)
 	e.startMethods(e.snapshot.Load())
 	e.startLimitStore(e.snapshot.Load())
+	e.startCluster()
 	e.background.Go(func() { e.watchClients(ctx) })
 	e.background.Go(func() { e.metrics.Run(ctx) })
 	if e.watcher != nil {

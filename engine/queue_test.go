@@ -36,7 +36,7 @@ type queueBench struct {
 func newQueueBench(t testing.TB, rates ...limiter.Rate) *queueBench {
 	t.Helper()
 	b := &queueBench{Engine: &Engine{started: time.Now()}}
-	b.limiter = newLimiter(1024, b.started)
+	b.limiter = limiter.New(limiter.Options{Capacity: 1024, Epoch: b.started})
 	b.prepare(t, rates...)
 	return b
 }

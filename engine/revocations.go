@@ -72,9 +72,7 @@ func revocationStore(f *config.File, list *revocation.List, report func(error)) 
 // returns without an error, the store has the entry, as it is returned. It fails with revocation.ErrInvalid,
 // with ErrNoAuth, or because the store cannot keep the entry.
 func (e *Engine) Revoke(ctx context.Context, entry revocation.Entry) (revocation.Entry, error) {
-	e.revocations.opened.Lock()
-	store := e.revocations.store
-	e.revocations.opened.Unlock()
+	store := e.revocations.opens()
 	if store == nil {
 		return entry, ErrNoAuth
 	}
@@ -83,7 +81,18 @@ func (e *Engine) Revoke(ctx context.Context, entry revocation.Entry) (revocation
 	if err != nil {
 		return entry, err
 	}
-	return entry, store.Add(ctx, entry, now)
+	if err := store.Add(ctx, entry, now); err != nil {
+		return entry, err
+	}
+	e.tellPeers(entry)
+	return entry, nil
+}
+
+// opens gives the store; nil if nobody is authenticated yet.
+func (r *revocations) opens() revocation.Store {
+	r.opened.Lock()
+	defer r.opened.Unlock()
+	return r.store
 }
 
 // Revocations gives how many entries there are, and at most so many of them, in no order.

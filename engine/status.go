@@ -145,6 +145,7 @@ func (e *Engine) Status(now time.Time) Status {
 		s.Responses[className(class)] = classes[class]
 	}
 	s.Offenders = newOffenders(e.offenders, now)
+	s.Cluster = e.clusterStatus(snap.file)
 	if snap.certs != nil {
 		s.Certificates = snap.certs.NotAfter()
 	}

@@ -14,7 +14,7 @@ import (
 func needRestart(changes []config.Change) []string {
 	var keys []string
 	for _, c := range changes {
-		if slices.Contains([]string{"admin.listen", "log.format", "limits.capacity", "auth.revocation.store", "auth.revocation.file"}, c.Key) {
+		if c.Key == "cluster" || strings.HasPrefix(c.Key, "cluster.") || slices.Contains([]string{"admin.listen", "log.format", "limits.capacity", "auth.revocation.store", "auth.revocation.file"}, c.Key) {
 			keys = append(keys, c.Key)
 		}
 	}

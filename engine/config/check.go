@@ -24,8 +24,15 @@ func (l *loader) checkServer() {
 		l.fault("admin.token", "missing: %q can be reached from other machines", admin.Listen)
 	}
 	l.checkListenTwice()
-	if c := l.file.Cluster; c != nil && c.Secret.IsSet() && len(c.Secret.Reveal()) != 32 {
-		l.fault("cluster.secret", "must be 32 bytes long")
+	if c := l.file.Cluster; c != nil {
+		l.checkSecret("cluster.secret", c.Secret)
+		l.checkSecret("cluster.previous_secret", c.PreviousSecret)
+	}
+}
+
+func (l *loader) checkSecret(key string, s Secret) {
+	if s.IsSet() && len(s.Reveal()) != 32 {
+		l.fault(key, "must be 32 bytes long")
 	}
 }
 

@@ -112,10 +112,12 @@ type Redis struct {
 
 // Cluster is [cluster]: gossip between gateways over UDP.
 type Cluster struct {
-	Listen    string        `toml:"listen" kind:"address" required:"true" doc:"UDP address for packets from peers"`
-	Advertise string        `toml:"advertise" kind:"peer" doc:"address that peers send to; empty: found from the interface"`
-	Peers     []string      `toml:"peers" kind:"peer" doc:"addresses of other gateways; any one suffices to join"`
-	Secret    Secret        `toml:"secret" required:"true" doc:"32 bytes that encrypt and authenticate every packet, the same on all gateways"`
-	Interval  time.Duration `toml:"interval" min:"1ms" doc:"how often deltas are sent"`
-	Name      string        `toml:"name" doc:"what peers call this gateway; empty: the host name"`
+	Listen    string   `toml:"listen" kind:"address" required:"true" doc:"UDP address for packets from peers"`
+	Advertise string   `toml:"advertise" kind:"peer" doc:"address that peers send to; empty: found from the interface"`
+	Peers     []string `toml:"peers" kind:"peer" doc:"addresses of other gateways; any one suffices to join"`
+	Secret    Secret   `toml:"secret" required:"true" doc:"32 bytes that encrypt and authenticate every packet, the same on all gateways"`
+	// PreviousSecret is Secret's key with the other duty: it opens packets, and seals none.
+	PreviousSecret Secret        `toml:"previous_secret" doc:"accepted too, while gateways change from one secret to another; empty: none"`
+	Interval       time.Duration `toml:"interval" min:"1ms" max:"1s" doc:"how often deltas are sent"`
+	Name           string        `toml:"name" doc:"what peers call this gateway; empty: the host name"`
 }

@@ -19,8 +19,6 @@ func notYet() []later {
 		{key: "server.tls.client_auth", when: not("none")},
 		{key: "server.tls.client_ca", when: not("")},
 		{key: "server.tls.acme", when: always},
-		{key: "cluster", when: always},
-		{key: "limit.*.scope", when: is("cluster")},
 		{key: "upstream.*.protocol", when: not("http1")},
 		{key: "upstream.*.pipeline", when: not(int64(0))},
 		{key: "route.*.cors", when: always},

@@ -32,6 +32,13 @@ func (s *Set) Ready() error {
 	return nil
 }
 
+// Succeeds says whether a parent waits until this process serves: see Ready.
+func (s *Set) Succeeds() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.parent != nil
+}
+
 // findParent returns the pipe to a parent that waits, nil if there is none.
 func findParent(getenv func(string) string) (*os.File, error) {
 	text := getenv(envReady)
