@@ -27,6 +27,7 @@ func main() {
 	flag.IntVar(&r.rounds, "rounds", 5, "measurements of each gateway in each scenario")
 	flag.DurationVar(&r.long, "time", 3*time.Second, "length of a measurement")
 	flag.StringVar(&r.sluice, "sluice", "", "the gateway's binary; empty: built from this tree")
+	flag.StringVar(&r.before, "before", "", "another binary of Sluice, to be measured beside it")
 	flag.StringVar(&r.json, "json", "", "file to write all figures to")
 	flag.Parse()
 	if err := r.run(pick(allScenarios(), *scenarios), pick(allRivals(), *rivals)); err != nil {

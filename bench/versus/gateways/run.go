@@ -21,6 +21,7 @@ type runner struct {
 	rounds       int
 	long         time.Duration
 	sluice, json string
+	before       string
 
 	self, folder, upstream string
 	results                []result
@@ -53,6 +54,9 @@ func (r *runner) run(scenarios []scenario, rivals []rival) error {
 		if out, err := build.CombinedOutput(); err != nil {
 			return fmt.Errorf("%w\n%s", err, out)
 		}
+	}
+	if r.before != "" {
+		rivals = slices.Insert(slices.Clone(rivals), min(1, len(rivals)), rival{"before", r.before, func(features) bool { return true }, setupSluice})
 	}
 	if r.upstream, err = freeAddress(); err != nil {
 		return err
@@ -123,6 +127,9 @@ func (r *runner) scenario(s scenario, rivals []rival) error {
 
 func (r *runner) start(s scenario, v rival) (*running, error) {
 	p := place{upstream: r.upstream, self: r.self, sluice: r.sluice, features: s.features}
+	if v.name == "before" {
+		p.sluice = r.before
+	}
 	var err error
 	if p.folder, err = os.MkdirTemp(r.folder, v.name); err != nil {
 		return nil, err
