@@ -49,7 +49,7 @@ func (r *runner) run(scenarios []scenario, rivals []rival) error {
 	}
 	if r.sluice == "" {
 		r.sluice = filepath.Join(r.folder, "sluice")
-		build := exec.Command("go", "build", "-trimpath", "-o", r.sluice, "github.com/sluice-gateway/sluice/cmd/sluice")
+		build := exec.Command("go", "build", "-C", "../..", "-trimpath", "-o", r.sluice, "./cmd/sluice") // from the folder of this module
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			return fmt.Errorf("%w\n%s", err, out)
