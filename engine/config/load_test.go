@@ -109,7 +109,6 @@ func TestContract(t *testing.T) {
 	want := []string{
 		"server.tls.http2",
 		"server.tls.acme",
-		"cluster",
 		"route[0].cors",
 	}
 	if !slices.Equal(got, want) {
