@@ -11,7 +11,6 @@ import (
 	"github.com/sluice-gateway/sluice/engine/config"
 	"github.com/sluice-gateway/sluice/limiter"
 	"github.com/sluice-gateway/sluice/limiter/central"
-	"github.com/sluice-gateway/sluice/limiter/gossip"
 )
 
 // newLimiter makes the limiter of an engine, which outlives every snapshot.
@@ -23,7 +22,7 @@ func newLimiter(file *config.File, epoch time.Time) (*limiter.Limiter, error) {
 		if o.Secret, err = bucketSecret(c); err != nil {
 			return nil, err
 		}
-		o.Peers, o.Interval = gossip.MaxMembers, c.Interval
+		o.Interval = c.Interval
 	}
 	return limiter.New(o), nil
 }

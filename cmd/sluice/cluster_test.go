@@ -38,7 +38,7 @@ auth   = ["none"]
 limits = ["per-ip"]
 to     = "v1"
 `, freeAddress(t), freeAddress(t), gossip, peer, name))
-	p, err := newProcess(config, &listen.Set{}, io.Discard, func(string) string { return "" })
+	p, err := newProcess(config, &listen.Set{}, io.Discard, io.Discard, func(string) string { return "" })
 	if err != nil {
 		t.Fatal(err)
 	}
