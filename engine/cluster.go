@@ -188,10 +188,10 @@ func (e *Engine) clusterStatus(file *config.File) *ClusterStatus {
 	if g == nil {
 		return nil
 	}
-	stats := g.Stats()
+	stats, ledger := g.Stats(), e.limiter.LedgerStats()
 	s := &ClusterStatus{
 		Name: g.Name(), FramesIn: stats.FramesIn, FramesOut: stats.FramesOut, BytesIn: stats.BytesIn, BytesOut: stats.BytesOut,
-		Dropped: stats.Dropped, Peers: []PeerStatus{}, Rules: []string{},
+		Dropped: stats.Dropped, Excess: ledger.Excess, Strange: ledger.Unknown, Repaired: stats.Repaired, Peers: []PeerStatus{}, Rules: []string{},
 	}
 	for _, p := range stats.Peers {
 		s.Peers = append(s.Peers, PeerStatus{

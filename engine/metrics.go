@@ -69,6 +69,14 @@ const (
 	figureLimiterEvictions
 	figureLimiterOverflow
 	figureQueued
+	figurePeers
+	figurePeerTrip
+	figurePeerLoss
+	figurePeerLag
+	figureGossipFrames
+	figureGossipBytes
+	figureGossipDropped
+	figureGossipExcess
 	figureAuthUsable
 	figureAuthKeys
 	figureAuthAccepted
@@ -126,6 +134,15 @@ func metricFamilies() []telemetry.Family {
 		figureLimiterOverflow:  {Name: "limiter_overflow_total", Help: "Requests counted in a shared bucket for want of room.", Counter: true},
 		figureQueued:           {Name: "limiter_queued", Help: "Requests that wait for their turn in a leaky bucket."},
 
+		figurePeers:         {Name: "cluster_peers", Help: "Other gateways of the cluster, by state: alive or silent.", Labels: []string{"state"}},
+		figurePeerTrip:      {Name: "cluster_peer_round_trip_seconds", Help: "Time to the peer and back.", Labels: []string{"peer"}},
+		figurePeerLoss:      {Name: "cluster_peer_loss_ratio", Help: "Share of the peer's packets that did not arrive, of late.", Labels: []string{"peer"}},
+		figurePeerLag:       {Name: "cluster_peer_lag_seconds", Help: "Time since the peer was last heard of.", Labels: []string{"peer"}},
+		figureGossipFrames:  {Name: "cluster_packets_total", Help: "Packets of gossip, by direction: in or out.", Counter: true, Labels: []string{"direction"}},
+		figureGossipBytes:   {Name: "cluster_bytes_total", Help: "Bytes of gossip, by direction: in or out.", Counter: true, Labels: []string{"direction"}},
+		figureGossipDropped: {Name: "cluster_dropped_total", Help: "Packets of gossip that were not taken, by reason.", Counter: true, Labels: []string{"reason"}},
+		figureGossipExcess:  {Name: "cluster_excess_tokens_total", Help: "Tokens taken together beyond shared limits, as far as this gateway has seen.", Counter: true},
+
 		figureAuthUsable:       {Name: "auth_usable", Help: "1 if the method can judge credentials at present, else 0.", Labels: []string{"method"}},
 		figureAuthKeys:         {Name: "auth_keys", Help: "Keys that the method knows: an issuer's, or API keys of a file, or those remembered of Redis.", Labels: []string{"method"}},
 		figureAuthAccepted:     {Name: "auth_tokens_accepted_total", Help: "Tokens found good, by how: remembered or verified.", Counter: true, Labels: []string{"method", "how"}},
@@ -165,6 +182,9 @@ func (e *Engine) report(tell func(figure int, value float64, labels ...string)) 
 	}
 	reportUpstreams(tell, snap.upstreamStatuses(now.Sub(e.started)))
 	e.reportLimits(tell)
+	if s := e.clusterStatus(snap.file); s != nil {
+		reportCluster(tell, s)
+	}
 	for _, m := range snap.methodStates(now) {
 		reportMethod(tell, m)
 	}
@@ -223,6 +243,27 @@ func (e *Engine) reportLimits(tell emit) {
 	tell(figureLimiterEvictions, float64(table.Evictions))
 	tell(figureLimiterOverflow, float64(table.Overflowed))
 	tell(figureQueued, float64(e.turns.waiting.Load()))
+}
+
+func reportCluster(tell emit, s *ClusterStatus) {
+	states := map[string]int{"alive": 0, "silent": 0}
+	for _, p := range s.Peers {
+		states[p.State]++
+		tell(figurePeerTrip, p.RTT/1e3, p.Name)
+		tell(figurePeerLoss, p.Loss, p.Name)
+		tell(figurePeerLag, p.Lag/1e3, p.Name)
+	}
+	for _, state := range []string{"alive", "silent"} {
+		tell(figurePeers, float64(states[state]), state)
+	}
+	tell(figureGossipFrames, float64(s.FramesIn), "in")
+	tell(figureGossipFrames, float64(s.FramesOut), "out")
+	tell(figureGossipBytes, float64(s.BytesIn), "in")
+	tell(figureGossipBytes, float64(s.BytesOut), "out")
+	for reason, n := range s.Dropped {
+		tell(figureGossipDropped, float64(n), reason)
+	}
+	tell(figureGossipExcess, float64(s.Excess))
 }
 
 func reportMethod(tell emit, m MethodState) {

@@ -72,9 +72,11 @@ type ClusterStatus struct {
 	FramesOut uint64            `json:"frames_out"`
 	BytesIn   uint64            `json:"bytes_in"`
 	BytesOut  uint64            `json:"bytes_out"`
-	Dropped   map[string]uint64 `json:"dropped"` // packets, by reason
-	Excess    float64           `json:"excess"`  // tokens let pass beyond all limits, as far as can be told
-	Rules     []string          `json:"rules"`   // the limits that are shared
+	Dropped   map[string]uint64 `json:"dropped"`  // packets, by reason
+	Excess    uint64            `json:"excess"`   // tokens taken together beyond shared limits, as far as it was seen here
+	Strange   uint64            `json:"strange"`  // what peers told of limits that are not ours, or not the same
+	Repaired  uint64            `json:"repaired"` // packets that had to be sent again
+	Rules     []string          `json:"rules"`    // the limits that are shared
 }
 
 // PeerStatus is another gateway of the cluster.

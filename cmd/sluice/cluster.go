@@ -85,6 +85,12 @@ func (p clusterPrinter) show(s *engine.ClusterStatus) error {
 	}
 	fmt.Fprintf(p.out, "\nin: %s, %s; out: %s, %s\n", count(int(s.FramesIn), "packet"), bytesText(s.BytesIn),
 		count(int(s.FramesOut), "packet"), bytesText(s.BytesOut))
+	if s.Strange > 0 {
+		fmt.Fprintf(p.out, "of limits that say something else here: %s\n", count(int(s.Strange), "message"))
+	}
+	if s.Excess > 0 {
+		fmt.Fprintf(p.out, "beyond shared limits: %s\n", count(int(s.Excess), "token"))
+	}
 	return p.drops(s.Dropped)
 }
 
