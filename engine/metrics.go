@@ -134,15 +134,6 @@ func metricFamilies() []telemetry.Family {
 		figureLimiterOverflow:  {Name: "limiter_overflow_total", Help: "Requests counted in a shared bucket for want of room.", Counter: true},
 		figureQueued:           {Name: "limiter_queued", Help: "Requests that wait for their turn in a leaky bucket."},
 
-		figurePeers:         {Name: "cluster_peers", Help: "Other gateways of the cluster, by state: alive or silent.", Labels: []string{"state"}},
-		figurePeerTrip:      {Name: "cluster_peer_round_trip_seconds", Help: "Time to the peer and back.", Labels: []string{"peer"}},
-		figurePeerLoss:      {Name: "cluster_peer_loss_ratio", Help: "Share of the peer's packets that did not arrive, of late.", Labels: []string{"peer"}},
-		figurePeerLag:       {Name: "cluster_peer_lag_seconds", Help: "Time since the peer was last heard of.", Labels: []string{"peer"}},
-		figureGossipFrames:  {Name: "cluster_packets_total", Help: "Packets of gossip, by direction: in or out.", Counter: true, Labels: []string{"direction"}},
-		figureGossipBytes:   {Name: "cluster_bytes_total", Help: "Bytes of gossip, by direction: in or out.", Counter: true, Labels: []string{"direction"}},
-		figureGossipDropped: {Name: "cluster_dropped_total", Help: "Packets of gossip that were not taken, by reason.", Counter: true, Labels: []string{"reason"}},
-		figureGossipExcess:  {Name: "cluster_excess_tokens_total", Help: "Tokens taken together beyond shared limits, as far as this gateway has seen.", Counter: true},
-
 		figureAuthUsable:       {Name: "auth_usable", Help: "1 if the method can judge credentials at present, else 0.", Labels: []string{"method"}},
 		figureAuthKeys:         {Name: "auth_keys", Help: "Keys that the method knows: an issuer's, or API keys of a file, or those remembered of Redis.", Labels: []string{"method"}},
 		figureAuthAccepted:     {Name: "auth_tokens_accepted_total", Help: "Tokens found good, by how: remembered or verified.", Counter: true, Labels: []string{"method", "how"}},
@@ -156,7 +147,21 @@ func metricFamilies() []telemetry.Family {
 		figureSpans:          {Name: "trace_spans_total", Help: "Spans of sampled requests, by result: exported, failed or dropped.", Counter: true, Labels: []string{"result"}},
 		figureOffencesMissed: {Name: "offences_missed_total", Help: "Refused or slow requests that were left out of the status's offenders.", Counter: true},
 	}
+	clusterFamilies(&families)
 	return families[:]
+}
+
+// clusterFamilies are those of a gateway's place among others.
+func clusterFamilies(families *[figures]telemetry.Family) {
+	peer, direction := []string{"peer"}, []string{"direction"}
+	families[figurePeers] = telemetry.Family{Name: "cluster_peers", Help: "Other gateways of the cluster, by state: alive or silent.", Labels: []string{"state"}}
+	families[figurePeerTrip] = telemetry.Family{Name: "cluster_peer_round_trip_seconds", Help: "Time to the peer and back.", Labels: peer}
+	families[figurePeerLoss] = telemetry.Family{Name: "cluster_peer_loss_ratio", Help: "Share of the peer's packets that did not arrive, of late.", Labels: peer}
+	families[figurePeerLag] = telemetry.Family{Name: "cluster_peer_lag_seconds", Help: "Time since the peer was last heard of.", Labels: peer}
+	families[figureGossipFrames] = telemetry.Family{Name: "cluster_packets_total", Help: "Packets of gossip, by direction: in or out.", Counter: true, Labels: direction}
+	families[figureGossipBytes] = telemetry.Family{Name: "cluster_bytes_total", Help: "Bytes of gossip, by direction: in or out.", Counter: true, Labels: direction}
+	families[figureGossipDropped] = telemetry.Family{Name: "cluster_dropped_total", Help: "Packets of gossip that were not taken, by reason.", Counter: true, Labels: []string{"reason"}}
+	families[figureGossipExcess] = telemetry.Family{Name: "cluster_excess_tokens_total", Help: "Tokens taken together beyond shared limits, as far as this gateway has seen.", Counter: true}
 }
 
 // emit tells one figure.
