@@ -7,19 +7,23 @@ import (
 )
 
 // TestFleetExcess asks two and three nodes of every system for three and ten times what they may admit together,
-// and tells how much more they admitted. It runs if SLUICE_RATIOS is "print" or "assert".
+// and tells how much more they admitted. It runs if SLUICE_RATIOS is "print" or "assert"; SLUICE_FLEET_PLOT names an
+// SVG file that the last and hardest case of each system is drawn into.
 func TestFleetExcess(t *testing.T) {
 	mode := os.Getenv("SLUICE_RATIOS")
 	if mode == "" {
 		t.Skip("set SLUICE_RATIOS to print or assert")
 	}
 	const long = 10 * time.Second
+	var drawn []fleetRun
 	for _, f := range fleets() {
+		var hardest []time.Duration
 		t.Run(f.name, func(t *testing.T) {
 			for _, nodes := range []int{2, 3} {
 				for _, times := range []int{3, 10} {
 					t.Run("", func(t *testing.T) {
 						admitted, asked := fleetLoad(t, f.start(t, nodes), times*fleetLimit, long)
+						hardest = admitted
 						over, rate := excess(admitted, fleetLimit), steady(admitted, 2*time.Second, long, fleetLimit)
 						t.Logf("%-18s %d nodes, %2d times the limit: %6d asked, %5d admitted, excess %6.1f %%, steady rate %6.1f %% of the limit",
 							f.name, nodes, times, asked, len(admitted), 100*over, 100*rate)
@@ -30,6 +34,14 @@ func TestFleetExcess(t *testing.T) {
 				}
 			}
 		})
+		if len(hardest) > 0 {
+			drawn = append(drawn, fleetRun{f.name, hardest})
+		}
+	}
+	if path := os.Getenv("SLUICE_FLEET_PLOT"); path != "" {
+		if err := drawFleets(path, "Three nodes, asked for ten times their limit of 300/s", drawn, fleetLimit, long); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
