@@ -32,8 +32,7 @@ type ExplainRequest struct {
 // code that a live request takes, up to the head that is sent upstream. It opens no connection, so it asks
 // neither issuers nor stores whether a credential is good, and counts nothing against a limit. The error is a config.Faults if the configuration is at fault; else no client could send such a request.
 func Explain(path string, r ExplainRequest) (*Explanation, error) {
-	head, secure, err := r.head()
-	if err != nil {
+	if _, _, err := r.head(); err != nil {
 		return nil, err
 	}
 	file, faults := config.Load(path)
@@ -42,6 +41,17 @@ func Explain(path string, r ExplainRequest) (*Explanation, error) {
 	}
 	snap, faults := compile(file, faults, lookedAt(), time.Now())
 	if err := faults.Err(); err != nil {
+		return nil, err
+	}
+	return r.explain(snap)
+}
+
+// Explain is the function of that name for the live configuration. It counts nothing and changes nothing.
+func (e *Engine) Explain(r ExplainRequest) (*Explanation, error) { return r.explain(e.snapshot.Load()) }
+
+func (r ExplainRequest) explain(snap *snapshot) (*Explanation, error) {
+	head, secure, err := r.head()
+	if err != nil {
 		return nil, err
 	}
 	o := newOffline(snap, r.Client, secure)

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -119,7 +120,7 @@ func headServer(t *testing.T) (address string, heads <-chan []string) {
 }
 
 // startEngine runs a gateway in which chance always says 0.
-func startEngine(t *testing.T, path string) {
+func startEngine(t *testing.T, path string) *engine.Engine {
 	t.Helper()
 	e, err := engine.New(engine.Options{
 		Path: path, Version: "test", Random: func() uint64 { return 0 }, Log: telemetry.NewLog(io.Discard, "json", false),
@@ -135,6 +136,7 @@ func startEngine(t *testing.T, path string) {
 		defer cancel()
 		e.Drain(ctx)
 	})
+	return e
 }
 
 func TestExplainIsWhatTargetsGet(t *testing.T) {
@@ -161,15 +163,23 @@ func TestExplainIsWhatTargetsGet(t *testing.T) {
 	address, heads := headServer(t)
 	listen := filepath.Join(t.TempDir(), "gateway.sock")
 	path := writeExplainConfig(t, "unix:"+listen, address)
-	startEngine(t, path)
+	live := startEngine(t, path)
 	for _, test := range tests {
 		t.Run(test.intent, func(t *testing.T) {
 			headers := append([]string{"X-Request-ID: fixed"}, test.headers...)
-			explained, err := engine.Explain(path, engine.ExplainRequest{
+			request := engine.ExplainRequest{
 				Method: test.method, URL: "http://api.example.com" + test.target, Header: headers, BodySize: int64(test.body),
-			})
+			}
+			explained, err := engine.Explain(path, request)
 			if err != nil {
 				t.Fatal(err)
+			}
+			before := live.Status(time.Time{})
+			if said, err := live.Explain(request); err != nil || !reflect.DeepEqual(said, explained) {
+				t.Errorf("the live gateway says %+v (%v), and offline it is %+v", said, err, explained)
+			}
+			if after := live.Status(time.Time{}); !reflect.DeepEqual(after, before) {
+				t.Errorf("to explain changes the status from %+v to %+v", before, after)
 			}
 			if test.body > 0 {
 				headers = append(headers, fmt.Sprintf("Content-Length: %d", test.body))

@@ -1,10 +1,14 @@
-// Package admin serves the gateway's control side: health, status, limits, revocations, reload and drain, for
-// operators and probes.
+// Package admin serves the gateway's control side: the status page, health, status, limits, revocations, reload
+// and drain, for operators and probes.
 //
+//	GET    /                the status page, which lives on what follows; it holds no data itself
 //	GET    /livez           200 while the process answers at all
 //	GET    /readyz          200 when the gateway wants requests, else 503 with its state
 //	GET    /status          the engine's status as JSON
 //	GET    /metrics         the same and more for Prometheus
+//	GET    /events          the same each second, as server-sent events; 503 when there are 16 watchers already
+//	GET    /explain         what the live configuration would do with a request: ?method= and ?url=, with
+//	                        ?header=NAME:VALUE, ?client=ADDRESS and ?body_size=BYTES as needed
 //	POST   /reload          200 with the hash of the live configuration, or 422 with every fault of the new one
 //	POST   /drain           202: the gateway shuts down as on SIGTERM
 //	GET    /limits          the limits, what came of each, how full their table is, and how their store stands
@@ -13,7 +17,8 @@
 //	GET    /revocations     how many credentials are revoked, and which, up to 1000
 //	POST   /revocations     201 once the store has a Revocation; 503 when it cannot keep it, which then is not in force
 //
-// Errors are problems of RFC 9457. Once [admin].token is set, all but the two probes need it.
+// Errors are problems of RFC 9457. Once [admin].token is set, all but the two probes and the page's own files
+// need it.
 package admin
 
 import (
@@ -40,6 +45,7 @@ type Gateway interface {
 	Admin() config.Admin // the live table: its token is asked for at each request
 	Reload() error       // engine.ErrDraining, or why the configuration stays as it was
 	AskDrain()           // returns at once
+	Explain(r engine.ExplainRequest) (*engine.Explanation, error)
 
 	Limits() []engine.LimitSummary
 	LimitTable() engine.LimitTable
@@ -64,11 +70,12 @@ const (
 type Server struct {
 	gateway Gateway
 	server  *http.Server
+	events  events
 }
 
 // New makes the admin side of a gateway. Only what goes wrong with connections is written to log.
 func New(gateway Gateway, log zerolog.Logger) *Server {
-	s := &Server{gateway: gateway}
+	s := &Server{gateway: gateway, events: events{ended: make(chan struct{})}}
 	s.server = &http.Server{
 		Handler:           http.HandlerFunc(s.serve),
 		ReadHeaderTimeout: headTimeout,
@@ -78,6 +85,7 @@ func New(gateway Gateway, log zerolog.Logger) *Server {
 		MaxHeaderBytes:    maxHeadBytes,
 		ErrorLog:          stdlog.New(debugLog{log}, "", 0),
 	}
+	s.server.RegisterOnShutdown(s.events.end)
 	return s
 }
 

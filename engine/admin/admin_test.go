@@ -28,16 +28,23 @@ type fakeGateway struct {
 	reloadErr error
 	revokeErr error
 
-	reloads, drains, resets, revokes atomic.Int32
+	statusTime time.Duration // that a Status takes
+
+	reloads, drains, resets, revokes, statuses atomic.Int32
+	unready                                    atomic.Bool
 }
 
-func (g *fakeGateway) Ready() (bool, string) { return g.state == "serving", g.state }
+func (g *fakeGateway) Ready() (bool, string) {
+	return g.state == "serving" && !g.unready.Load(), g.state
+}
 
 func (g *fakeGateway) Admin() config.Admin {
 	return config.Admin{Token: config.NewSecret(g.token)}
 }
 
 func (g *fakeGateway) Status(now time.Time) engine.Status {
+	g.statuses.Add(1)
+	time.Sleep(g.statusTime)
 	return engine.Status{Version: "v1", State: g.state, Config: engine.ConfigStatus{Hash: "0123456789ab"}}
 }
 
@@ -48,6 +55,13 @@ func (g *fakeGateway) Metrics() http.Handler {
 func (g *fakeGateway) Reload() error {
 	g.reloads.Add(1)
 	return g.reloadErr
+}
+
+func (g *fakeGateway) Explain(r engine.ExplainRequest) (*engine.Explanation, error) {
+	if r.URL == "" {
+		return nil, errors.New("it names no host")
+	}
+	return &engine.Explanation{Method: r.Method, Path: r.URL, Client: r.Client.String(), Provided: r.Header, Query: fmt.Sprint(r.BodySize)}, nil
 }
 
 func (g *fakeGateway) AskDrain() { g.drains.Add(1) }
@@ -207,6 +221,23 @@ func TestEndpoints(t *testing.T) {
 		{"what else a limit can do", "serving", nil, "POST", "/limits/two?key=a&key=b", 405, []string{"Allowed here: GET, HEAD, DELETE"}},
 		{"a limit without a name", "serving", nil, "GET", "/limits/", 404, []string{`"reason":"not_found"`}},
 		{"nothing lies below a limit", "serving", nil, "GET", "/limits/two/three", 404, []string{`"reason":"not_found"`}},
+		{"what would become of a request", "serving", nil, "GET", "/explain?method=PUT&url=/a%3Fb&header=A:+1&header=B:+2&body_size=7&client=192.0.2.1", 200,
+			[]string{`"method":"PUT"`, `"path":"/a?b"`, `"client":"192.0.2.1"`, `"provided":["A: 1","B: 2"]`, `"query":"7"`}},
+		{"... of one from where the question comes", "serving", nil, "GET", "/explain?method=GET&url=/", 200, []string{`"client":"127.0.0.1"`}},
+		{"... of one that nobody could send", "serving", nil, "GET", "/explain?method=GET", 400, []string{`"reason":"bad_request"`, "it names no host"}},
+		{"... with an address that is none", "serving", nil, "GET", "/explain?url=/&client=me", 400, []string{"cannot read client"}},
+		{"... with less than no body", "serving", nil, "GET", "/explain?url=/&body_size=-1", 400, []string{"cannot read body_size"}},
+		{"... with two methods", "serving", nil, "GET", "/explain?url=/&method=GET&method=PUT", 400, []string{"method is there 2 times"}},
+		{"... with a word that means nothing", "serving", nil, "GET", "/explain?url=/&verb=GET", 400, []string{`there is no parameter \"verb\"`}},
+		{"... with a query that is none", "serving", nil, "GET", "/explain?url=%zz", 400, []string{"cannot read the query"}},
+		{"to explain changes nothing", "serving", nil, "POST", "/explain?url=/", 405, []string{"Allowed here: GET, HEAD"}},
+		{"a stream has no body for HEAD", "serving", nil, "HEAD", "/events", 200, nil},
+		{"the page", "serving", nil, "GET", "/", 200, []string{"<title>Sluice</title>"}},
+		{"the page's scripts", "serving", nil, "GET", "/page/main.js", 200, []string{"import "}},
+		{"... are not to be changed", "serving", nil, "PUT", "/page/main.js", 405, []string{"Allowed here: GET, HEAD"}},
+		{"there is nothing beside them", "serving", nil, "GET", "/page/none.js", 404, []string{`"reason":"not_found"`}},
+		{"... nor above", "serving", nil, "GET", "/page/../page.go", 404, []string{`"reason":"not_found"`}},
+		{"a folder is no file", "serving", nil, "GET", "/page/uplot", 404, []string{`"reason":"not_found"`}},
 		{"paths are exact", "serving", nil, "GET", "/status/", 404, []string{`"reason":"not_found"`}},
 	}
 	for _, test := range tests {
@@ -274,6 +305,12 @@ func TestWhoMayAsk(t *testing.T) {
 		{"what exists is nobody else's business", "tcp", "127.0.0.1:0", "secret", request{"GET", "/nothing", "", nil}, 401},
 		{"probes have no token", "tcp", "127.0.0.1:0", "secret", request{"GET", "/livez", "", nil}, 200},
 		{"and come by whatever name", "tcp", "127.0.0.1:0", "", request{"GET", "/readyz", "gw.example.com", nil}, 200},
+
+		{"the page has no token, and no data", "tcp", "127.0.0.1:0", "secret", request{"GET", "/", "gw.example.com", nil}, 200},
+		{"nor have its files", "tcp", "127.0.0.1:0", "secret", request{"GET", "/page/style.css", "", nil}, 200},
+		{"what it shows wants the token", "tcp", "127.0.0.1:0", "secret", request{"GET", "/events", "", nil}, 401},
+		{"so does what it explains", "tcp", "127.0.0.1:0", "secret", request{"GET", "/explain?url=/", "", nil}, 401},
+		{"the stream by a name that was made to lead here", "tcp", "127.0.0.1:0", "", request{"GET", "/events", "evil.example.com", nil}, 403},
 
 		{"curl on the machine", "tcp", "127.0.0.1:0", "", request{"POST", "/drain", "127.0.0.1:9901", nil}, 202},
 		{"curl over IPv6", "tcp", "127.0.0.1:0", "", request{"POST", "/drain", "[::1]:9901", nil}, 202},

@@ -53,6 +53,10 @@ func find(path string) (e endpoint, found bool) {
 		return endpoint{actions: []action{{get, (*Server).status}}}, true
 	case "/metrics":
 		return endpoint{actions: []action{{get, (*Server).metrics}}}, true
+	case "/events":
+		return endpoint{actions: []action{{get, (*Server).watch}}}, true
+	case "/explain":
+		return endpoint{actions: []action{{get, (*Server).explain}}}, true
 	case "/reload":
 		return endpoint{actions: []action{{post, (*Server).reload}}}, true
 	case "/drain":
@@ -61,6 +65,9 @@ func find(path string) (e endpoint, found bool) {
 		return endpoint{actions: []action{{get, (*Server).limits}}}, true
 	case "/revocations":
 		return endpoint{actions: []action{{get, (*Server).revocations}, {post, (*Server).revoke}}}, true
+	}
+	if _, ok := pageFile(path); ok {
+		return endpoint{open: true, actions: []action{{get, (*Server).page}}}, true
 	}
 	if limitOf(path) != "" {
 		return endpoint{actions: []action{{get, (*Server).showLimit}, {http.MethodDelete, (*Server).resetLimit}}}, true

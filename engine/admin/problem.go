@@ -32,7 +32,7 @@ func (p *problem) write(w http.ResponseWriter) {
 }
 
 func notFound() *problem {
-	return newProblem(http.StatusNotFound, "not_found", "There is /livez, /readyz, /status, /reload, /drain, /limits, /limits/{limit} and /revocations.")
+	return newProblem(http.StatusNotFound, "not_found", "There is /, /livez, /readyz, /status, /events, /explain, /reload, /drain, /limits, /limits/{limit} and /revocations.")
 }
 
 func methodNotAllowed(allow string) *problem {
@@ -74,4 +74,13 @@ func noLimitStore() *problem {
 // badLimitKey tells what the key of the limit is made of.
 func badLimitKey(err error) *problem {
 	return newProblem(http.StatusBadRequest, "bad_limit_key", err.Error())
+}
+
+func tooManyWatchers() *problem {
+	return newProblem(http.StatusServiceUnavailable, "too_many_watchers", fmt.Sprintf("There are %d watchers already.", maxWatchers))
+}
+
+// badRequest tells what is wrong with the question.
+func badRequest(err error) *problem {
+	return newProblem(http.StatusBadRequest, "bad_request", err.Error())
 }
