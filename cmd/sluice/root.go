@@ -47,7 +47,7 @@ installed: sluice demo`,
 	})
 	path := root.PersistentFlags().StringP("config", "c", "gateway.toml", "the configuration `file`")
 	root.AddCommand(
-		newRun(path), newCheck(path), newExplain(path), newDiff(), newLimits(path), newCluster(path), newKeys(path),
+		newRun(path), newCheck(path), newExplain(path), newDiff(), newTop(path), newLimits(path), newCluster(path), newKeys(path),
 		newRevoke(path), newDemo(), newSchema(), newVersion(),
 	)
 	return root

@@ -25,13 +25,13 @@ func isTerminal(w io.Writer) bool {
 type style string
 
 // styles are those of one output.
-type styles struct{ strong, good, bad, faint style }
+type styles struct{ strong, good, warn, bad, faint style }
 
 func stylesFor(w io.Writer, getenv func(string) string) styles {
 	if !wantsColor(w, getenv) {
 		return styles{}
 	}
-	return styles{strong: "\x1b[1m", good: "\x1b[32m", bad: "\x1b[31m", faint: "\x1b[2m"}
+	return styles{strong: "\x1b[1m", good: "\x1b[32m", warn: "\x1b[33m", bad: "\x1b[31m", faint: "\x1b[2m"}
 }
 
 func (s style) text(text string) string {

@@ -32,7 +32,7 @@ func (p *problem) write(w http.ResponseWriter) {
 }
 
 func notFound() *problem {
-	return newProblem(http.StatusNotFound, "not_found", "There is /, /livez, /readyz, /status, /events, /explain, /reload, /drain, /limits, /limits/{limit} and /revocations.")
+	return newProblem(http.StatusNotFound, "not_found", "There is /, /livez, /readyz, /status, /metrics, /events, /explain, /reload, /drain, /limits, /limits/{limit} and /revocations.")
 }
 
 func methodNotAllowed(allow string) *problem {
