@@ -38,7 +38,7 @@ export class Chart {
 
   // update draws the lines over times; the plot is made anew when they are others, or the theme is.
   update(times, lines) {
-    if (!this.place.clientWidth || !times.length) return;
+    if (!this.place.clientWidth || times.length < 2) return;
     this.shown = lines;
     const kind = JSON.stringify([document.documentElement.dataset.theme, matchMedia("(prefers-color-scheme: dark)").matches, lines.map((l) => l.name)]);
     const data = [times, ...lines.map((l) => l.values)];

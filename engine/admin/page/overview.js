@@ -53,8 +53,18 @@ function drawSick(model) {
   } else if (items.length) {
     answer("sick", "warn", `${plural(items.length, "target")} of ${count(rows.length)} in trouble`, items);
   } else {
-    answer("sick", "good", `None: ${plural(rows.length, "target")} of ${plural(model.status.upstreams.length, "upstream")} ${rows.length === 1 ? "is" : "are"} well`, []);
+    answer("sick", "good", `None: ${plural(rows.length, "target")} of ${plural(model.status.upstreams.length, "upstream")} ${rows.length === 1 ? "is" : "are"} well`, wellItems(rows));
   }
+}
+
+// wellItems are the busiest upstreams, for there is nothing worse to tell of.
+function wellItems(rows) {
+  const all = new Map();
+  for (const r of rows) {
+    const u = all.get(r.upstream.name) ?? { targets: 0, requests: 0 };
+    all.set(r.upstream.name, { targets: u.targets + 1, requests: u.requests + (r.requests ?? 0) });
+  }
+  return [...all].sort((a, b) => b[1].requests - a[1].requests).slice(0, 5).map(([name, u]) => line(name, "", h("span", { class: "num" }, `${rate(u.requests)}/s · ${plural(u.targets, "target")}`)));
 }
 
 function drawRefused(model) {
@@ -69,9 +79,14 @@ function drawRefused(model) {
   for (const o of (model.status.offenders?.refused ?? []).slice(0, 2)) {
     items.push(line(o.client || o.address, "refused for its credentials", h("span", { class: "num" }, `${count(o.count)} in all`)));
   }
-  if (!reasons.length) return answer("refused", "good", "Nobody, in the last minute", items);
+  if (!reasons.length) return answer("refused", "good", "Nobody, in the last minute", [...items, ...pastItems(model)]);
   const server = reasons.some(([name]) => /^(upstream|no_healthy|circuit|internal|auth_store|queue_full)/.test(name));
   answer("refused", server ? "bad" : "warn", `${rate(all)}/s, mostly ${reason(reasons[0][0])} (${percent(share(all, requests))}\u00a0%)`, items);
+}
+
+// pastItems are the refusals since the start.
+function pastItems(model) {
+  return Object.entries(model.total.refusals).sort((a, b) => b[1] - a[1]).slice(0, 4).map(([name, n]) => line(h("span", { class: "why" }, reason(name)), "", h("span", { class: "num" }, `${count(n)} since the start`)));
 }
 
 function drawChanged(model, now) {
