@@ -145,6 +145,10 @@ func TestMetricsOfKnownLoad(t *testing.T) {
 		traffic.Duration.P99 < traffic.Duration.P50 || traffic.BytesIn < 6*29 || traffic.BytesOut <= 0 {
 		t.Errorf("the route's traffic is %+v", traffic)
 	}
+	if all := status.Traffic; all.Requests != 7 || all.Statuses["4xx"] != 4 || all.Refusals["rate_limited"] != 3 || all.Refusals["bad_request"] != 1 ||
+		all.InFlight != 0 || all.Duration.P99 < traffic.Duration.P50 || all.BytesOut <= traffic.BytesOut {
+		t.Errorf("all traffic is %+v", all)
+	}
 }
 
 // A reload keeps what was counted. A route that it takes away is told of for a while, and goes on if it comes back.

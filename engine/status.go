@@ -21,6 +21,7 @@ type Status struct {
 	Connections  int                  `json:"connections"`
 	Requests     uint64               `json:"requests"`
 	Responses    map[string]uint64    `json:"responses"` // by class, such as 2xx
+	Traffic      Traffic              `json:"traffic"`   // of all routes, and what no route took
 	Routes       []RouteStatus        `json:"routes"`
 	Upstreams    []UpstreamStatus     `json:"upstreams"`
 	Auth         []MethodState        `json:"auth,omitempty"`
@@ -134,7 +135,7 @@ func (e *Engine) Status(now time.Time) Status {
 	s := Status{
 		Version: e.options.Version, State: state, Started: e.started, Uptime: now.Sub(e.started).Seconds(),
 		Connections: e.conns.count(), Responses: map[string]uint64{}, Config: e.configStatus(snap),
-		Routes: e.routeStatuses(snap), Upstreams: snap.upstreamStatuses(now.Sub(e.started)), Limits: e.Limits(),
+		Traffic: newTraffic(e.metrics.Total()), Routes: e.routeStatuses(snap), Upstreams: snap.upstreamStatuses(now.Sub(e.started)), Limits: e.Limits(),
 		LimitStore: e.LimitStore(),
 	}
 	s.Auth = snap.methodStates(now)

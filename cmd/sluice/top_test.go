@@ -36,7 +36,8 @@ func topStatus(seconds int) engine.Status {
 	}
 	return engine.Status{
 		Version: "v1.2.3", State: "serving", Started: began, Uptime: float64(seconds), Requests: 480 * n, Responses: map[string]uint64{"5xx": 20 * n},
-		Config: engine.ConfigStatus{Hash: "0123456789abcdef", Loaded: began.Add(10 * time.Minute)},
+		Traffic: traffic(480, 20, 20, 50),
+		Config:  engine.ConfigStatus{Hash: "0123456789abcdef", Loaded: began.Add(10 * time.Minute)},
 		Routes: []engine.RouteStatus{
 			{Name: "users", Path: "/users/*", Traffic: traffic(300, 0, 0, 12.34)},
 			{Name: "orders", Path: "/orders/*", Traffic: traffic(100, 15, 20, 999)},
@@ -101,7 +102,7 @@ func press(t *testing.T, m topModel, keys ...string) topModel {
 
 func TestTopScreen(t *testing.T) {
 	const frame = `sluice  serving  v1.2.3  up 16m49s
-480 requests/s, 20/s answered 5xx, 40/s refused: rate limited 20, upstream time…
+480 requests/s in 5.00 to 50.0 ms, 20/s 5xx, 40/s refused: rate limited 20, ups…
 sick: a 10.0.0.2:80 breaker open, b 10.0.0.3:80 unhealthy
 config 01234567, live for 6m49s
 `

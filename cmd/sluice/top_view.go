@@ -88,17 +88,14 @@ func (m topModel) answers() []string {
 func (m topModel) refusedLine() string {
 	now, was := m.now(), m.was()
 	seconds := now.Uptime - was.Uptime
-	before, after := map[string]uint64{}, map[string]uint64{}
-	for _, r := range was.Routes {
-		addCounts(before, r.Traffic.Refusals)
-	}
-	for _, r := range now.Routes {
-		addCounts(after, r.Traffic.Refusals)
-	}
+	before, after := was.Traffic.Refusals, now.Traffic.Refusals
 	requests := per(now.Requests, was.Requests, seconds)
 	line := fmt.Sprintf("%s requests/s", m.strong.text(rateText(requests)))
+	if d := now.Traffic.Duration; d.P99 > 0 {
+		line += fmt.Sprintf(" in %s to %s ms", millisText(d.P50), millisText(d.P99))
+	}
 	if failed := per(now.Responses["5xx"], was.Responses["5xx"], seconds); failed > 0 {
-		line += ", " + m.bad.text(fmt.Sprintf("%s/s answered 5xx", rateText(failed)))
+		line += ", " + m.bad.text(rateText(failed)+"/s 5xx")
 	}
 	all, _ := grown(after, before)
 	if all == 0 {
@@ -113,12 +110,6 @@ func (m topModel) refusedLine() string {
 		}
 	}
 	return line + ", " + m.warn.text(rateText(per(all, 0, seconds))+"/s refused") + ": " + strings.Join(reasons, ", ")
-}
-
-func addCounts(to, counts map[string]uint64) {
-	for name, n := range counts {
-		to[name] += n
-	}
 }
 
 func (m topModel) sickLine() string {

@@ -181,6 +181,41 @@ func (m *Metrics) Traffic(r *Route) Traffic {
 		r = m.none
 	}
 	t := Traffic{Refusals: map[string]uint64{}}
+	m.addCounts(&t, r)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r.settle()
+	if r.ledger != nil {
+		t.Duration, t.Upstream, t.Overhead = r.ledger.percentiles(0), r.ledger.percentiles(1), r.ledger.percentiles(2)
+	}
+	return t
+}
+
+// Total tells what passed through all routes that are told of, and what no route took. Its counts fall when a route
+// that has left the configuration is told no more.
+func (m *Metrics) Total() Traffic {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := Traffic{Refusals: map[string]uint64{}}
+	var recent [3]spread
+	add := func(r *Route) {
+		m.addCounts(&t, r)
+		if r.settle(); r.ledger != nil {
+			for of := range recent {
+				r.ledger.addRecent(&recent[of], of)
+			}
+		}
+	}
+	add(m.none)
+	for _, r := range m.routes {
+		add(r)
+	}
+	t.Duration, t.Upstream, t.Overhead = recent[0].percentiles(), recent[1].percentiles(), recent[2].percentiles()
+	return t
+}
+
+// addCounts adds what a route has counted.
+func (m *Metrics) addCounts(t *Traffic, r *Route) {
 	r.cells(func(c *cell) {
 		t.InFlight += c.inFlight.Load()
 		t.BytesIn += c.bytesIn.Load()
@@ -192,13 +227,6 @@ func (m *Metrics) Traffic(r *Route) Traffic {
 			}
 		}
 	})
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	r.settle()
-	if r.ledger != nil {
-		t.Duration, t.Upstream, t.Overhead = r.ledger.percentiles(0), r.ledger.percentiles(1), r.ledger.percentiles(2)
-	}
-	return t
 }
 
 // eachRefusal calls do with every reason and place of a limit that was counted.
@@ -227,10 +255,19 @@ func (m *Metrics) eachRefusal(o *outcomes, do func(reason string, limit int, n u
 // percentiles are those of the last minute, of duration, upstream or overhead.
 func (l *ledger) percentiles(of int) Percentiles {
 	var s spread
+	l.addRecent(&s, of)
+	return s.percentiles()
+}
+
+// addRecent adds the last minute of duration, upstream or overhead.
+func (l *ledger) addRecent(s *spread, of int) {
 	for i := range l.recent {
 		for _, t := range l.recent[i][of] {
 			s[t.bucket] += t.n
 		}
 	}
+}
+
+func (s *spread) percentiles() Percentiles {
 	return Percentiles{s.quantile(0.5), s.quantile(0.95), s.quantile(0.99)}
 }

@@ -61,3 +61,30 @@ func TestQuantile(t *testing.T) {
 		t.Error("nothing has a quantile")
 	}
 }
+
+// A route that leaves the configuration is forgotten, whether anybody ever asked for it or not; what was counted in
+// the whole gateway's name stays.
+func TestMetricsForget(t *testing.T) {
+	m := NewMetrics([]string{"no_route"}, 1)
+	now := time.Unix(0, 0)
+	plan := m.Prepare(nil)
+	used, _ := plan.Route("used", nil), plan.Route("idle", nil)
+	plan.Commit(now)
+	used.Begin(m, 0)
+	m.Observe(&Record{Route: used, Status: 200, Duration: time.Millisecond})
+	if all := m.Total(); all.Requests != 1 || all.Duration.P50 == 0 {
+		t.Errorf("at first %+v", all)
+	}
+	m.Prepare(nil).Commit(now)
+	m.rotate(now.Add(farewell))
+	if n := m.Total().Requests; n != 1 {
+		t.Errorf("%d requests while the route is told of", n)
+	}
+	m.rotate(now.Add(farewell + 1))
+	if all := m.Total(); all.Requests != 0 || len(m.routes) > 0 {
+		t.Errorf("after that %+v", all)
+	}
+	if n, _ := m.Responses(); n != 1 {
+		t.Errorf("%d responses in all", n)
+	}
+}

@@ -7,10 +7,6 @@ const ROUTE_HISTORIES = 300; // routes that have a history without being looked 
 
 const sum = (counts) => Object.values(counts ?? {}).reduce((a, b) => a + b, 0);
 
-function add(to, counts) {
-  for (const [name, n] of Object.entries(counts ?? {})) to[name] = (to[name] ?? 0) + n;
-}
-
 // less is what counts grew by since before; a counter that fell began anew.
 function less(now, before) {
   const grown = {};
@@ -80,18 +76,9 @@ export class Model {
       point.errors = sum(less({ e: this.total.errors }, { e: was.errors })) / seconds;
       for (const [reason, n] of Object.entries(less(this.total.refusals, was.refusals))) point[`reason:${reason}`] = n / seconds;
     }
-    this.measure();
     Object.assign(point, quantiles(this.total.duration));
     this.keep(this.series, point, this.times.length - 1);
     this.rememberRoutes(status, before, seconds);
-  }
-
-  // measure finds the times of all requests, from those of the routes.
-  measure() {
-    const rows = this.routeRows();
-    const all = (name) => together(rows.map((r) => ({ weight: r.requests ?? r.traffic.requests, of: r.traffic[name] })));
-    this.total.duration = all("duration");
-    this.total.overhead = all("overhead");
   }
 
   // keep adds a point to every series; reasons that did not happen were 0.
@@ -223,43 +210,7 @@ const short = (hash) => (hash ?? "").slice(0, 8);
 const quantiles = (d) => ({ p50: d?.p50 || null, p95: d?.p95 || null, p99: d?.p99 || null });
 
 // total is what the gateway did as a whole.
-export function total(s) {
-  const t = { requests: s.requests, errors: s.responses?.["5xx"] ?? 0, in_flight: 0, refusals: {} };
-  for (const r of s.routes) {
-    t.in_flight += r.traffic.in_flight;
-    add(t.refusals, r.traffic.refusals);
-  }
-  return t;
-}
-
-// together are the percentiles of several routes at once, of {weight, of: percentiles}: each route's times are taken
-// to lie evenly between what is known of them.
-function together(parts) {
-  const known = parts.filter((p) => p.weight > 0 && p.of?.p50 > 0);
-  const all = known.reduce((n, p) => n + p.weight, 0);
-  if (!all) return { p50: 0, p95: 0, p99: 0 };
-  const below = (x) => known.reduce((n, p) => n + p.weight * placed(p.of, x), 0) / all;
-  const find = (part) => {
-    let [low, high] = [0, Math.max(...known.map((p) => p.of.p99)) * 2];
-    for (let i = 0; i < 30; i++) {
-      const middle = (low + high) / 2;
-      if (below(middle) < part) low = middle;
-      else high = middle;
-    }
-    return high;
-  };
-  return { p50: find(0.5), p95: find(0.95), p99: find(0.99) };
-}
-
-// placed is the share of a route's requests that took no longer than x.
-function placed(d, x) {
-  let [from, part] = [0, 0];
-  for (const [to, share] of [[d.p50, 0.5], [d.p95, 0.95], [d.p99, 0.99], [d.p99 * 2, 1]]) {
-    if (x < to) return part + ((share - part) * (x - from)) / (to - from);
-    [from, part] = [to, share];
-  }
-  return 1;
-}
+export const total = (s) => ({ requests: s.requests, errors: s.responses?.["5xx"] ?? 0, in_flight: s.traffic.in_flight, refusals: s.traffic.refusals ?? {}, duration: s.traffic.duration, overhead: s.traffic.overhead });
 
 // condition is how a target is, the worst first.
 export function condition(t) {
