@@ -45,6 +45,6 @@ export const share = (part, whole) => (whole > 0 ? Math.max(0, Math.min(1, part 
 // bar is a line with a bar behind it, as long as its share.
 export function bar(width, left, right) {
   const f = h("span", { class: "fill", "aria-hidden": "true" });
-  f.style.width = `${(100 * width).toFixed(1)}%`;
+  f.style.width = `calc(${(100 * width).toFixed(1)}% + 8px)`;
   return h("li", { class: "meter" }, left, right, f);
 }

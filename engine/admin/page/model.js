@@ -63,7 +63,7 @@ export class Model {
     const up = status.uptime_seconds;
     this.recent.push(status);
     while (this.recent.length > 2 && up - this.recent[1].uptime_seconds >= WINDOW) this.recent.shift();
-    this.refused.push({ up, counts: this.total.refusals });
+    this.refused.push({ up, counts: this.total.refusals, requests: this.total.requests });
     while (this.refused.length > 2 && up - this.refused[1].up >= RECENT) this.refused.shift();
     const before = this.recent.at(-2);
     const seconds = before ? up - before.uptime_seconds : 0;
@@ -122,6 +122,13 @@ export class Model {
     const seconds = last.up - first.up;
     if (!(seconds > 0)) return [];
     return Object.entries(less(last.counts, first.counts)).map(([name, n]) => [name, n / seconds, n]).sort((a, b) => b[1] - a[1]);
+  }
+
+  // refusedShare is the share of the last minute's requests that were refused.
+  refusedShare() {
+    const [first, last] = [this.refused[0], this.refused.at(-1)];
+    const requests = last.requests - first.requests;
+    return requests > 0 ? Math.min(1, sum(less(last.counts, first.counts)) / requests) : 0;
   }
 
   // routeRows are the rows of the table of routes.

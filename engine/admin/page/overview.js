@@ -70,8 +70,6 @@ function wellItems(rows) {
 function drawRefused(model) {
   const reasons = model.refusals();
   const all = reasons.reduce((n, r) => n + r[1], 0);
-  const rates = model.rates();
-  const requests = Math.max(all, rates?.requests ?? 0);
   const items = reasons.map(([name, per, n]) => bar(share(per, all), h("span", {}, reason(name)), h("span", { class: "num" }, `${rate(per)}/s · ${plural(n, "request")}`)));
   for (const o of (model.status.offenders?.limited ?? []).slice(0, 3)) {
     items.push(line(o.client || o.address, o.limit ? `limited by ${o.limit}` : "limited", h("span", { class: "num" }, `${count(o.count)} in all`)));
@@ -81,7 +79,7 @@ function drawRefused(model) {
   }
   if (!reasons.length) return answer("refused", "good", "Nobody, in the last minute", [...items, ...pastItems(model)]);
   const server = reasons.some(([name]) => /^(upstream|no_healthy|circuit|internal|auth_store|queue_full)/.test(name));
-  answer("refused", server ? "bad" : "warn", `${rate(all)}/s, mostly ${reason(reasons[0][0])} (${percent(share(all, requests))}\u00a0%)`, items);
+  answer("refused", server ? "bad" : "warn", `${rate(all)}/s, mostly ${reason(reasons[0][0])} (${percent(model.refusedShare())}\u00a0%)`, items);
 }
 
 // pastItems are the refusals since the start.
