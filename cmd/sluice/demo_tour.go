@@ -22,7 +22,8 @@ const (
 // command will get, the last one if it sends several; the others get 200.
 func (d *demonstration) tour() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Sluice serves on http://%s and https://%s. Its configuration: %s\nTry, from another terminal:\n", d.Listen, d.ListenTLS, d.configPath())
+	fmt.Fprintf(&b, "Sluice serves on http://%s and https://%s. Its configuration: %s\nIts status page: http://%s/\nTry, from another terminal:\n",
+		d.Listen, d.ListenTLS, d.configPath(), d.Admin)
 	for _, part := range [][]stop{d.routingStops(), d.accessStops(), d.tokenStops(), d.limitStops(), d.operatorStops()} {
 		for _, s := range part {
 			if s.command == "" {
@@ -117,6 +118,7 @@ func (d *demonstration) operatorStops() []stop {
 		{"401: her token has not expired, and is refused", `curl -i -H "Authorization: Bearer $TOKEN" ` + gateway + "/orders"},
 		{"what has been counted, and what a shadow would have refused", sluice + " limits show" + config},
 		{"forgive Trial", sluice + " limits reset" + config + "per-client Trial"},
+		{"the status page for terminals; without --once it goes on", sluice + " top" + config + "--once"},
 		{"what the gateway is and does", "curl " + admin + "/status"},
 		{"the same and more for Prometheus", "curl " + admin + "/metrics"},
 		{"what became of each request", "tail -n 5 " + filepath.Join(d.folder, "access.log")},

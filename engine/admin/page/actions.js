@@ -129,6 +129,7 @@ export function unlock(wrong) {
       setToken(new FormData(event.target).get("token").trim());
       d.done = true;
       d.close();
+      d.remove();
       resolve();
     };
     const d = dialog({ "aria-labelledby": id, cancel: (e) => e.preventDefault() },

@@ -22,7 +22,8 @@ export class Detail {
       h("div", { class: "top" }, h("h2", { id: "detail-title" }, name ? `Route ${name}` : "Explain a request"), h("button", { type: "button", click: () => this.close() }, "Close")),
       h("div", { class: "body" }, ...(r ? [chips(r), this.figures, h("h3", {}, "Requests per second"), rates, h("h3", {}, "Latency, milliseconds"), latency, h("h3", {}, "Refusals since the start"), this.reasons, h("h3", {}, "What would happen to a request?")] : []), explainer(r)));
     this.charts = r && new RouteCharts(rates, latency);
-    this.dialog.addEventListener("close", () => this.closed());
+    const opened = this.dialog;
+    opened.addEventListener("close", () => opened === this.dialog && this.closed()); // it may come after the next one has opened
     this.update(model);
   }
 
