@@ -115,29 +115,37 @@ func grown(now, was map[string]uint64) (all uint64, mostly string) {
 }
 
 func targetCells(now, was *engine.Status, s styles) (rows [][]topCell) {
-	before := map[[2]string]engine.TargetStatus{}
+	before := map[[3]string]engine.TargetStatus{}
 	for _, u := range was.Upstreams {
 		for _, t := range u.Targets {
-			before[[2]string{u.Name, t.Address}] = t
+			before[[3]string{u.Name, t.Name, t.Address}] = t
 		}
 	}
 	seconds := now.Uptime - was.Uptime
 	for _, u := range now.Upstreams {
 		for _, t := range u.Targets {
-			b := before[[2]string{u.Name, t.Address}]
+			b := before[[3]string{u.Name, t.Name, t.Address}]
 			state, why, sick := condition(t)
 			look := s.good
 			if sick {
 				look = s.bad
 			}
 			rows = append(rows, []topCell{
-				say(u.Name), say(t.Address), {text: state, style: look}, rated(per(t.Requests, b.Requests, seconds), ""),
+				say(u.Name), say(targetName(t)), {text: state, style: look}, rated(per(t.Requests, b.Requests, seconds), ""),
 				rated(per(t.Failures, b.Failures, seconds), s.bad), counted(uint64(max(0, t.InFlight))), counted(uint64(t.Connections)),
 				counted(t.Opened), counted(t.Ejections), say(why),
 			})
 		}
 	}
 	return rows
+}
+
+// targetName tells of a name which of its addresses it is.
+func targetName(t engine.TargetStatus) string {
+	if t.Name == "" || t.Name == t.Address {
+		return t.Address
+	}
+	return t.Name + " (" + t.Address + ")"
 }
 
 // condition is how a target is, in words, and why.

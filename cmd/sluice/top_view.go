@@ -119,8 +119,13 @@ func (m topModel) sickLine() string {
 		for _, t := range u.Targets {
 			targets++
 			if state, _, is := condition(t); is {
-				sick = append(sick, printable(u.Name+" "+t.Address)+" "+state)
+				sick = append(sick, printable(u.Name+" "+targetName(t))+" "+state)
 			}
+		}
+	}
+	for _, u := range m.now().Upstreams {
+		for _, n := range u.Names {
+			sick = append(sick, printable(u.Name+" "+n.Name)+" cannot be looked up")
 		}
 	}
 	for _, a := range m.now().Auth {

@@ -151,9 +151,9 @@ export class Model {
 
   // targetRows are the rows of the table of upstreams, one for each target.
   targetRows() {
-    const was = new Map(this.recent[0].upstreams.flatMap((u) => u.targets.map((t) => [`${u.name} ${t.address}`, t])));
+    const was = new Map(this.recent[0].upstreams.flatMap((u) => u.targets.map((t) => [targetKey(u, t), t])));
     return this.status.upstreams.flatMap((u) => u.targets.map((t) => {
-      const b = this.window ? was.get(`${u.name} ${t.address}`) : null;
+      const b = this.window ? was.get(targetKey(u, t)) : null;
       const per = (x, y) => (b ? Math.max(0, x - y) / this.window : null);
       return { upstream: u, target: t, requests: per(t.requests, b?.requests), failures: per(t.failures, b?.failures), ...condition(t) };
     }));
@@ -179,11 +179,11 @@ export class Model {
     if (now.config.reload_failures > was.config.reload_failures) this.note(at, "bad", "A reload failed", now.config.last_error);
     if (was.config.hash !== now.config.hash) this.note(at, "good", `Configuration ${short(now.config.hash)} is live`, differing(was, now));
     else if (now.config.reloads > was.config.reloads) this.note(at, "", "Reloaded: nothing differs", "");
-    const targets = new Map(was.upstreams.flatMap((u) => u.targets.map((t) => [`${u.name} ${t.address}`, condition(t)])));
+    const targets = new Map(was.upstreams.flatMap((u) => u.targets.map((t) => [targetKey(u, t), condition(t)])));
     for (const u of now.upstreams) {
       for (const t of u.targets) {
-        const [b, c] = [targets.get(`${u.name} ${t.address}`), condition(t)];
-        if (b && b.state !== c.state) this.note(at, c.tone, `${u.name}: ${t.address} ${c.tone === "good" ? "is well again" : c.state}`, c.why);
+        const [b, c] = [targets.get(targetKey(u, t)), condition(t)];
+        if (b && b.state !== c.state) this.note(at, c.tone, `${u.name}: ${targetName(t)} ${c.tone === "good" ? "is well again" : c.state}`, c.why);
       }
     }
     const methods = new Map((was.auth ?? []).map((m) => [m.name, m.usable]));
@@ -218,6 +218,10 @@ const quantiles = (d) => ({ p50: d?.p50 || null, p95: d?.p95 || null, p99: d?.p9
 
 // total is what the gateway did as a whole.
 export const total = (s) => ({ requests: s.requests, errors: s.responses?.["5xx"] ?? 0, in_flight: s.traffic.in_flight, refusals: s.traffic.refusals ?? {}, duration: s.traffic.duration, overhead: s.traffic.overhead });
+
+// A target of a name is one of its addresses.
+export const targetName = (t) => (t.name && t.name !== t.address ? `${t.name} (${t.address})` : t.address);
+export const targetKey = (u, t) => `${u.name} ${t.name ?? ""} ${t.address}`;
 
 // condition is how a target is, the worst first.
 export function condition(t) {

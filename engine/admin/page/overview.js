@@ -2,6 +2,7 @@
 
 import { at, badge, bar, fill, h, share, text, tone } from "./dom.js";
 import { ago, clock, count, millis, moment, percent, plural, rate, reason, span } from "./format.js";
+import { targetName } from "./model.js";
 
 export function drawOverview(model, now) {
   drawHeader(model.status);
@@ -36,13 +37,15 @@ const line = (left, why, right) => h("li", {}, h("span", {}, left, why && h("spa
 function drawSick(model) {
   const rows = model.targetRows();
   const sick = rows.filter((r) => r.tone !== "good").sort((a, b) => (a.tone < b.tone ? -1 : a.tone > b.tone ? 1 : 0));
-  const items = sick.map((r) => line(`${r.upstream.name}: ${r.target.address}`, r.why, badge(r.state, r.tone)));
+  const items = sick.map((r) => line(`${r.upstream.name}: ${targetName(r.target)}`, r.why, badge(r.state, r.tone)));
   const judged = (model.status.auth ?? []).filter((m) => !m.usable);
   for (const m of judged) items.push(line(m.name, m.last_error ?? "", badge("cannot be judged", "bad")));
   // A target that fails now and then is not sick yet, but hurts.
   for (const r of rows.filter((r) => r.tone === "good" && r.failures > 0).sort((a, b) => b.failures - a.failures)) {
-    items.push(line(`${r.upstream.name}: ${r.target.address}`, `fails ${rate(r.failures)}/s of ${rate(r.requests)}/s`, badge("failing", "warn")));
+    items.push(line(`${r.upstream.name}: ${targetName(r.target)}`, `fails ${rate(r.failures)}/s of ${rate(r.requests)}/s`, badge("failing", "warn")));
   }
+  const lost = model.status.upstreams.flatMap((u) => (u.names ?? []).map((n) => [u, n]));
+  for (const [u, n] of lost) items.push(line(`${u.name}: ${n.name}`, `${n.error}; ${plural(n.targets, "address", "addresses")} known`, badge("cannot be looked up", "warn")));
   const bad = sick.filter((r) => r.tone === "bad");
   const hurt = [...new Set(bad.map((r) => r.upstream))].map((u) => ({ name: u.name, out: bad.filter((r) => r.upstream === u).length, of: u.targets.length })).sort((a, b) => b.out / b.of - a.out / a.of);
   if (hurt.length) {
@@ -51,7 +54,7 @@ function drawSick(model) {
   } else if (judged.length) {
     answer("sick", "bad", `${judged.map((m) => m.name).join(", ")} cannot be judged`, items);
   } else if (items.length) {
-    answer("sick", "warn", `${plural(items.length, "target")} of ${count(rows.length)} in trouble`, items);
+    answer("sick", "warn", lost.length ? `${lost.map(([, n]) => n.name).join(", ")} cannot be looked up` : `${plural(items.length, "target")} of ${count(rows.length)} in trouble`, items);
   } else {
     answer("sick", "good", `None: ${plural(rows.length, "target")} of ${plural(model.status.upstreams.length, "upstream")} ${rows.length === 1 ? "is" : "are"} well`, wellItems(rows));
   }

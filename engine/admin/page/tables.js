@@ -2,7 +2,7 @@
 
 import { at, badge, facts, fill, h, text } from "./dom.js";
 import { ago, bytes, count, millis, moment, percent, plural, rate, reason, span } from "./format.js";
-import { peerTone } from "./model.js";
+import { peerTone, targetKey, targetName } from "./model.js";
 import { button, Table } from "./table.js";
 
 const num = (key, label, value, show, more = {}) => ({ key, label, num: true, down: true, value, show, ...more });
@@ -66,10 +66,10 @@ export class Tables {
 
   makeUpstreams() {
     return new Table(at("upstreams-table"), {
-      label: "Targets of upstreams", key: (r) => `${r.upstream.name} ${r.target.address}`, sort: { key: "upstream" }, empty: "No target is like that.",
+      label: "Targets of upstreams", key: (r) => targetKey(r.upstream, r.target), sort: { key: "upstream" }, empty: "No target is like that.",
       columns: [
         { key: "upstream", label: "Upstream", value: (r) => r.upstream.name },
-        { key: "target", label: "Target", value: (r) => r.target.address, show: (v, r) => (r.target.tls ? `${v} (TLS)` : v) },
+        { key: "target", label: "Target", value: (r) => targetName(r.target), show: (v, r) => (r.target.tls ? `${v} (TLS)` : v) },
         { key: "state", label: "State", value: (r) => `${{ bad: 0, warn: 1 }[r.tone] ?? 2}${r.state}`, draw: state, wide: true },
         { key: "breaker", label: "Breaker", value: (r) => r.target.breaker },
         num("requests", "Req/s", (r) => r.requests, rate),
@@ -147,10 +147,13 @@ export class Tables {
     text(at("routes-note"), shown.length === routes.length ? plural(routes.length, "route") : `${count(shown.length)} of ${plural(routes.length, "route")}`);
     const [wanted, sick] = [words("upstreams-filter"), at("upstreams-sick").checked];
     const targets = this.model.targetRows();
-    const left = targets.filter((r) => holds([r.upstream.name, r.target.address, r.state, r.target.breaker].join(" "), wanted) && (!sick || r.tone !== "good"));
+    const left = targets.filter((r) => holds([r.upstream.name, targetName(r.target), r.state, r.target.breaker].join(" "), wanted) && (!sick || r.tone !== "good"));
     this.upstreams.update(left, moved);
-    const retries = this.model.status.upstreams.reduce((n, u) => n + u.retries, 0);
-    text(at("upstreams-note"), `${plural(targets.length, "target")} of ${plural(this.model.status.upstreams.length, "upstream")}, ${plural(retries, "retry", "retries")} in all`);
+    const all = (key) => this.model.status.upstreams.reduce((n, u) => n + (u[key] ?? 0), 0);
+    text(at("upstreams-note"), [
+      `${plural(targets.length, "target")} of ${plural(this.model.status.upstreams.length, "upstream")}`, `${plural(all("retries"), "retry", "retries")} in all`,
+      all("retries_refused") && `${count(all("retries_refused"))} beyond the budget`, all("waiting") && `${plural(all("waiting"), "request")} wait for room`,
+    ].filter(Boolean).join(", "));
   }
 
   drawLimits() {
