@@ -170,9 +170,10 @@ func limitCells(now, _ *engine.Status, s styles) (rows [][]topCell) {
 			mode += ", guard"
 		}
 		worst := topCell{}
-		if i := slices.IndexFunc(now.Offenders.Limited, func(o engine.Offender) bool { return o.Limit == l.Name }); i >= 0 {
-			o := now.Offenders.Limited[i]
-			worst = say(fmt.Sprintf("%s (%s)", cmp.Or(o.Client, o.Address), countText(float64(o.Count))))
+		for _, o := range slices.Backward(now.Offenders.Limited) {
+			if o.Limit == l.Name {
+				worst = say(fmt.Sprintf("%s (%s)", cmp.Or(o.Client, o.Address), countText(float64(o.Count))))
+			}
 		}
 		refused := counted(l.Refused)
 		if l.Refused > 0 {
@@ -184,16 +185,19 @@ func limitCells(now, _ *engine.Status, s styles) (rows [][]topCell) {
 }
 
 func clientCells(now, _ *engine.Status, _ styles) (rows [][]topCell) {
-	for _, list := range []struct {
-		what string
-		all  []engine.Offender
-		unit string
-	}{{"limited", now.Offenders.Limited, ""}, {"refused", now.Offenders.Refused, ""}, {"slow", now.Offenders.Slow, " ms"}} {
-		for _, o := range list.all {
-			count := counted(o.Count)
-			count.text += list.unit
-			rows = append(rows, []topCell{say(cmp.Or(o.Client, o.Address)), say(list.what), count, say(o.Limit)})
-		}
+	add := func(what, who, limit string, n uint64, unit string) {
+		count := counted(n)
+		count.text += unit
+		rows = append(rows, []topCell{say(who), say(what), count, say(limit)})
+	}
+	for _, o := range now.Offenders.Limited {
+		add("limited", cmp.Or(o.Client, o.Address), o.Limit, o.Count, "")
+	}
+	for _, o := range now.Offenders.Refused {
+		add("refused", cmp.Or(o.Client, o.Address), o.Limit, o.Count, "")
+	}
+	for _, o := range now.Offenders.Slow {
+		add("slow", cmp.Or(o.Client, o.Address), "", o.Count, " ms")
 	}
 	return rows
 }

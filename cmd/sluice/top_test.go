@@ -34,7 +34,7 @@ func topStatus(seconds int) engine.Status {
 		change(&t)
 		return t
 	}
-	return engine.Status{
+	s := engine.Status{
 		Version: "v1.2.3", State: "serving", Started: began, Uptime: float64(seconds), Requests: 480 * n, Responses: map[string]uint64{"5xx": 20 * n},
 		Traffic: traffic(480, 20, 20, 50),
 		Config:  engine.ConfigStatus{Hash: "0123456789abcdef", Loaded: began.Add(10 * time.Minute)},
@@ -58,11 +58,13 @@ func topStatus(seconds int) engine.Status {
 			{Name: "guard", Key: []string{"ip"}, Rate: "600/min", Mode: "enforce", BeforeAuth: true},
 			{Name: "trial", Rate: "1/s", Mode: "shadow", WouldRefuse: 123_456},
 		},
-		Offenders: engine.Offenders{
-			Limited: []engine.Offender{{Client: "app", Count: 20 * n, Limit: "per-client"}, {Address: "192.0.2.1", Count: 3, Limit: "guard"}},
-			Slow:    []engine.Offender{{Client: "reports", Count: 12_000}},
-		},
 	}
+	offenders := `{"limited": [{"client": "app", "count": %d, "limit": "per-client"}, {"address": "192.0.2.1", "count": 3, "limit": "guard"}],
+		"slow": [{"client": "reports", "count": 12000}]}`
+	if err := json.Unmarshal(fmt.Appendf(nil, offenders, 20*n), &s.Offenders); err != nil {
+		panic(err)
+	}
+	return s
 }
 
 // topAfter is a model that has heard these statuses, one a second.

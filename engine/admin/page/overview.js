@@ -75,10 +75,10 @@ function drawRefused(model) {
   const all = reasons.reduce((n, r) => n + r[1], 0);
   const items = reasons.map(([name, per, n]) => bar(share(per, all), h("span", {}, reason(name)), h("span", { class: "num" }, `${rate(per)}/s · ${plural(n, "request")}`)));
   for (const o of (model.status.offenders?.limited ?? []).slice(0, 3)) {
-    items.push(line(o.client || o.address, o.limit ? `limited by ${o.limit}` : "limited", h("span", { class: "num" }, `${count(o.count)} in all`)));
+    items.push(line(o.client || o.address, o.limit ? `limited by ${o.limit}` : "limited", h("span", { class: "num" }, `${count(o.count)} lately`)));
   }
   for (const o of (model.status.offenders?.refused ?? []).slice(0, 2)) {
-    items.push(line(o.client || o.address, "refused for its credentials", h("span", { class: "num" }, `${count(o.count)} in all`)));
+    items.push(line(o.client || o.address, "refused for its credentials", h("span", { class: "num" }, `${count(o.count)} lately`)));
   }
   if (!reasons.length) return answer("refused", "good", "Nobody, in the last minute", [...items, ...pastItems(model)]);
   const server = reasons.some(([name]) => /^(upstream|no_healthy|circuit|internal|auth_store|queue_full)/.test(name));

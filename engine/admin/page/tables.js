@@ -107,7 +107,7 @@ export class Tables {
       columns: [
         { key: "who", label: "Client or address", value: (r) => r.client || r.address, wide: true },
         { key: "limit", label: "By limit", value: (r) => r.limit ?? "" },
-        num("count", "Count", (r) => r.count, (v) => (this.offended === "slow" ? `${count(v)} ms` : count(v))),
+        num("count", "Count", (r) => r.count, (v) => (this.offended === "slow" ? `${count(v)} ms` : count(v)), { title: "Of the last five to ten minutes" }),
         { key: "act", label: "", title: "Actions", value: () => "", draw: (e, r) => this.offenderActions(e, r) },
       ],
     });
