@@ -183,7 +183,7 @@ export class Model {
     for (const u of now.upstreams) {
       for (const t of u.targets) {
         const [b, c] = [targets.get(targetKey(u, t)), condition(t)];
-        if (b && b.state !== c.state) this.note(at, c.tone, `${u.name}: ${targetName(t)} ${c.tone === "good" ? "is well again" : c.state}`, c.why);
+        if (b && b.state !== c.state) this.note(at, c.tone, `${u.name}: ${targetName(t)} ${c.tone === "good" ? "is well again" : c.state}`, c.state === "breaker open" ? "" : c.why);
       }
     }
     const methods = new Map((was.auth ?? []).map((m) => [m.name, m.usable]));

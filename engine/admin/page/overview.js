@@ -102,7 +102,8 @@ function drawChanged(model, now) {
   const fresh = latest && now - latest.at < 600e3;
   if (failed) answer("changed", "bad", `A reload failed ${ago((now - Date.parse(config.last_failure)) / 1000)}`, items);
   else if (!latest) answer("changed", "", "Nothing", items);
-  else answer("changed", fresh ? latest.tone || "good" : "", `${fresh ? latest.what : "Nothing lately"}${fresh ? `, ${ago((now - latest.at) / 1000)}` : `; last ${ago((now - latest.at) / 1000)}`}`, items);
+  else if (fresh) answer("changed", latest.tone || "good", `${ago((now - latest.at) / 1000)}: ${latest.what}`, items);
+  else answer("changed", "", `Nothing lately; last ${ago((now - latest.at) / 1000)}`, items);
 }
 
 function drawFigures(model) {
