@@ -28,7 +28,7 @@ func newExposition(t *testing.T) exposition {
 		e.reasons = append(e.reasons, f.Reason)
 	}
 	for _, f := range metricFamilies() {
-		e.labels["sluice_"+f.Name] = f.Labels
+		e.labels["sluice_"+f.Name] = append([]string{}, f.Labels...)
 	}
 	g := startGateway(t, metricsTables(rawServer(t, smallAnswer)))
 	for range 4 { // the last is refused

@@ -264,12 +264,13 @@ func TestTopTellsWhatIsWrong(t *testing.T) {
 	failed.Config.LastFailure, failed.Config.LastError = &at, "gateway.toml:3:1: unknown key"
 	failed.Auth = []engine.MethodState{{Name: "jwt:main"}, {Name: "keys", Usable: true}}
 	failed.State = "draining"
+	failed.LimitStore = &engine.LimitStore{}
 	failed.Upstreams = []engine.UpstreamStatus{{Name: "a", Names: []engine.NameStatus{{Name: "db.example.com", Error: "no such host"}}, Targets: []engine.TargetStatus{
 		{Name: "web.example.com:80", Address: "10.0.0.9:80", Breaker: "half-open", Present: true},
 	}}}
-	wide, _ := topAfter(styles{}, failed).Update(tea.WindowSizeMsg{Width: 160, Height: 24})
+	wide, _ := topAfter(styles{}, failed).Update(tea.WindowSizeMsg{Width: 200, Height: 24})
 	screen := wide.(topModel).screen()
-	for _, want := range []string{"draining", "jwt:main cannot be judged", "a db.example.com cannot be looked up", "a web.example.com:80 (10.0.0.9:80) on probation", "a reload failed", "gateway.toml:3:1: unknown key"} {
+	for _, want := range []string{"draining", "Redis, for limits", "jwt:main cannot be judged", "a db.example.com cannot be looked up", "a web.example.com:80 (10.0.0.9:80) on probation", "a reload failed", "gateway.toml:3:1: unknown key"} {
 		if !strings.Contains(screen, want) {
 			t.Errorf("%q is missing in\n%s", want, screen)
 		}

@@ -133,6 +133,9 @@ func (m topModel) sickLine() string {
 			sick = append(sick, printable(a.Name)+" cannot be judged")
 		}
 	}
+	if store := m.now().LimitStore; store != nil && !store.Up {
+		sick = append(sick, "Redis, for limits")
+	}
 	if len(sick) == 0 {
 		return m.good.text("well") + ": all of " + count(targets, "target")
 	}

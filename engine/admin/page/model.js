@@ -190,6 +190,9 @@ export class Model {
     for (const m of now.auth ?? []) {
       if (methods.has(m.name) && methods.get(m.name) !== m.usable) this.note(at, m.usable ? "good" : "bad", `${m.name} ${m.usable ? "can be judged again" : "cannot be judged"}`, m.last_error ?? "");
     }
+    if (was.limit_store && now.limit_store && was.limit_store.up !== now.limit_store.up) {
+      this.note(at, now.limit_store.up ? "good" : "bad", now.limit_store.up ? "Redis decides limits again" : "Redis does not decide limits", "");
+    }
     this.comparePeers(was.cluster?.peers ?? [], now.cluster?.peers ?? [], at);
     this.compareRefusals(at);
   }

@@ -40,6 +40,8 @@ function drawSick(model) {
   const items = sick.map((r) => line(`${r.upstream.name}: ${targetName(r.target)}`, r.why, badge(r.state, r.tone)));
   const judged = (model.status.auth ?? []).filter((m) => !m.usable);
   for (const m of judged) items.push(line(m.name, m.last_error ?? "", badge("cannot be judged", "bad")));
+  const storeless = model.status.limit_store?.up === false;
+  if (storeless) items.push(line("limits in Redis", "each follows its on_store_error", badge("Redis is down", "bad")));
   // A target that fails now and then is not sick yet, but hurts.
   for (const r of rows.filter((r) => r.tone === "good" && r.failures > 0).sort((a, b) => b.failures - a.failures)) {
     items.push(line(`${r.upstream.name}: ${targetName(r.target)}`, `fails ${rate(r.failures)}/s of ${rate(r.requests)}/s`, badge("failing", "warn")));
@@ -51,6 +53,8 @@ function drawSick(model) {
   if (hurt.length) {
     const words = hurt.slice(0, 2).map((u) => (u.out === u.of ? `${u.name}: no target left` : `${u.name}: ${u.out} of ${u.of} out`)).join("; ");
     answer("sick", "bad", hurt.length > 2 ? `${words}; ${hurt.length - 2} more` : words, items);
+  } else if (storeless) {
+    answer("sick", "bad", "Redis does not decide limits", items);
   } else if (judged.length) {
     answer("sick", "bad", `${judged.map((m) => m.name).join(", ")} cannot be judged`, items);
   } else if (items.length) {

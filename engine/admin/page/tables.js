@@ -92,7 +92,7 @@ export class Tables {
         { key: "name", label: "Limit", value: (r) => r.name },
         { key: "key", label: "Counts by", value: (r) => (r.key?.length ? r.key.join(", ") : "all together"), opt: true },
         { key: "rate", label: "Rate", value: (r) => r.rate, show: (v, r) => (r.burst ? `${v}, burst ${count(r.burst)}` : v) },
-        { key: "kind", label: "Kind", value: (r) => [reason(r.algorithm), r.before_auth && "guard", r.mode === "shadow" && "shadow"].filter(Boolean).join(", "), opt: true },
+        { key: "kind", label: "Kind", value: (r) => [reason(r.algorithm), r.before_auth && "guard", r.mode === "shadow" && "shadow", r.scope === "redis" && (r.degraded ? `in Redis, ${count(r.degraded)} without it` : "in Redis"), r.scope === "cluster" && "shared"].filter(Boolean).join(", "), opt: true },
         { key: "worst", label: "Most limited", value: (r) => r.worst ?? "", wide: true },
         num("refused", "Refused", (r) => r.refused, count),
         num("would", "Would refuse", (r) => r.would_refuse, count, { title: "Requests that a shadow let pass", opt: true }),
@@ -160,7 +160,11 @@ export class Tables {
     const worst = new Map();
     for (const o of this.model.status.offenders?.limited ?? []) if (o.limit && !worst.has(o.limit)) worst.set(o.limit, `${o.client || o.address} (${count(o.count)})`);
     this.limits.update((this.model.status.limits ?? []).map((l) => ({ ...l, worst: worst.get(l.name) })));
-    text(at("limits-note"), `${plural(this.model.status.revocations.in_force, "revocation")} in force${this.model.status.revocations.known ? "" : "; the store has not been heard yet"}`);
+    const [revoked, store] = [this.model.status.revocations, this.model.status.limit_store];
+    text(at("limits-note"), [
+      `${plural(revoked.in_force, "revocation")} in force${revoked.known ? "" : "; the store has not been heard yet"}`,
+      store && `Redis ${store.up ? "decides" : "is down"}: ${count(store.asked)} asked, ${count(store.failed)} failed, ${count(store.lost)} lost`,
+    ].filter(Boolean).join(" · "));
   }
 
   drawOffenders(moved) {
