@@ -33,7 +33,7 @@ export class Detail {
 
   closed() {
     this.dialog = null;
-    if (location.hash.startsWith("#route=")) history.replaceState(null, "", location.pathname);
+    if (this.name && location.hash === `#route=${encodeURIComponent(this.name)}`) history.replaceState(null, "", location.pathname);
   }
 
   update(model) {
