@@ -156,7 +156,8 @@ func TestPageExplains(t *testing.T) {
 		t.Errorf("to explain sends %d requests", len(n))
 	}
 	b.do("follow a link to a route", chromedp.Navigate("http://"+g.admin+"/#route=open"))
-	b.do("load it", chromedp.Reload())
+	b.shows("dialog.drawer", "Route open")
+	b.do("load it anew", chromedp.Reload())
 	b.shows("dialog.drawer", "Route open")
 }
 
