@@ -161,6 +161,37 @@ func TestPageExplains(t *testing.T) {
 	b.shows("dialog.drawer", "Route open")
 }
 
+// A client may call itself what it likes.
+func TestPageShowsClientsAsText(t *testing.T) {
+	t.Parallel()
+	up := startAnswering(t, ok)
+	g := newGateway(t, upstreamTable(up.url())+`
+[[limit]]
+name  = "few"
+key   = ["client"]
+rate  = "1/h"
+burst = 1
+`+guarded("key", `"keys"`, `limits = ["few"]`))
+	const name = "<script>alert(1)</script>"
+	g.place("keys.toml", keyRecord("one", name, ""))
+	g.start()
+	for range 3 {
+		g.key(t, "one")
+	}
+	b := g.browse(t, false)
+	b.shows("#offenders-table", name, "few")
+	b.shows("#refused", name, "limited by few")
+	b.shows("#limits-table", name)
+	b.press("#offenders-table", "Reset")
+	b.press("dialog", "Look first")
+	b.shows("dialog", "0 of 1 left")
+	b.click("dialog [type=submit]")
+	b.shows("dialog .outcome[data-tone=good]", "1 bucket filled")
+	if status := g.key(t, "one"); status != 200 {
+		t.Errorf("the bucket is not filled: status %d", status)
+	}
+}
+
 // Another site, even one whose name leads here, cannot put the page in a frame or read what it shows.
 func TestPageIsNobodyElses(t *testing.T) {
 	t.Parallel()
