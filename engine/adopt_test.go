@@ -128,7 +128,7 @@ func (e exposition) metric(x *metricsql.MetricExpr) (labels, faults []string) {
 		}
 		for _, filter := range filters[1:] {
 			faults = append(faults, missing(labels, []string{filter.Label})...)
-			known := map[string][]string{"reason": e.reasons, "result": {"ok", "failed"}}[filter.Label]
+			known := map[string][]string{"reason": e.reasons, "result": {"ok", "failed", "exported", "dropped"}}[filter.Label]
 			if known != nil && !filter.IsRegexp && !slices.Contains(known, filter.Value) {
 				faults = append(faults, "there is no "+filter.Label+" "+filter.Value)
 			}
