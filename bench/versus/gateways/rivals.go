@@ -32,8 +32,9 @@ func (p place) write(name, text string) (string, error) {
 	return path, os.WriteFile(path, []byte(text), 0o600)
 }
 
+func anything(features) bool { return true }
+
 func allRivals() []rival {
-	anything := func(features) bool { return true }
 	forwards := func(f features) bool { return f == features{} }
 	return []rival{
 		{"sluice", "", anything, setupSluice},
@@ -59,6 +60,9 @@ func setupSluice(p place) ([]string, error) {
 	access := "off"
 	if f.log {
 		access = filepath.Join(p.folder, "access.log")
+	}
+	if f.traces {
+		fmt.Fprintf(&b, "[tracing]\notlp_endpoint = \"http://%s\"\nsample = 0.01\n", p.upstream)
 	}
 	fmt.Fprintf(&b, "[server]\nlisten = [%q]\n[admin]\nlisten = %q\n[log]\naccess = %q\n[upstream.app]\ntargets = [\"http://%s\"]\n", p.listen, p.admin, access, p.upstream)
 	authWith, limits := `["none"]`, "[]"

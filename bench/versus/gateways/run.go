@@ -56,7 +56,7 @@ func (r *runner) run(scenarios []scenario, rivals []rival) error {
 		}
 	}
 	if r.before != "" {
-		rivals = slices.Insert(slices.Clone(rivals), min(1, len(rivals)), rival{"before", r.before, func(features) bool { return true }, setupSluice})
+		rivals = slices.Insert(slices.Clone(rivals), min(1, len(rivals)), rival{"before", r.before, anything, setupSluice})
 	}
 	if r.upstream, err = freeAddress(); err != nil {
 		return err
@@ -77,6 +77,9 @@ func (r *runner) run(scenarios []scenario, rivals []rival) error {
 	return r.write()
 }
 
+// quietName is Sluice without what a scenario asks for.
+const quietName = "quiet"
+
 // running is a gateway that has been set up.
 type running struct {
 	*process
@@ -91,6 +94,9 @@ func (r *runner) scenario(s scenario, rivals []rival) error {
 			g.stop()
 		}
 	}()
+	if s.quiet {
+		rivals = []rival{{"sluice", "", anything, setupSluice}, {quietName, "", anything, setupSluice}}
+	}
 	for _, rival := range rivals {
 		switch {
 		case !rival.installed():
@@ -127,8 +133,11 @@ func (r *runner) scenario(s scenario, rivals []rival) error {
 
 func (r *runner) start(s scenario, v rival) (*running, error) {
 	p := place{upstream: r.upstream, self: r.self, sluice: r.sluice, features: s.features}
-	if v.name == "before" {
+	switch v.name {
+	case "before":
 		p.sluice = r.before
+	case quietName:
+		p.features = features{}
 	}
 	var err error
 	if p.folder, err = os.MkdirTemp(r.folder, v.name); err != nil {
@@ -244,8 +253,8 @@ func parseWrk(text string) (l load, err error) {
 	var errs [4]error
 	l.requests, errs[0] = strconv.Atoi(find(`(\d+) requests in`))
 	l.rate, errs[1] = strconv.ParseFloat(find(`Requests/sec:\s+([\d.]+)`), 64)
-	l.p50, errs[2] = microseconds(find(`50%\s+(\S+)`))
-	l.p99, errs[3] = microseconds(find(`99%\s+(\S+)`))
+	l.p50, errs[2] = microseconds(find(`(?m)^\s+50%\s+(\S+)`))
+	l.p99, errs[3] = microseconds(find(`(?m)^\s+99%\s+(\S+)`))
 	if n := find(`Non-2xx or 3xx responses: (\d+)`); n != "" {
 		l.failed, _ = strconv.Atoi(n)
 	}

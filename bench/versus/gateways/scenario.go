@@ -15,6 +15,7 @@ type scenario struct {
 	status      int      // that every answer has
 	length      int      // of every answer's body; -1: as the gateway likes
 	features    features
+	quiet       bool // measured beside Sluice without any of the features, not beside others
 }
 
 func (s scenario) label() string { return s.name }
@@ -26,7 +27,8 @@ type features struct {
 	strip   bool // the first segment of the path is removed
 	log     bool // a line for each request, to a file
 	metrics bool
-	routes  int // that are there beside the one that is asked for
+	traces  bool // of one request in a hundred, sent to the upstream, which takes anything
+	routes  int  // that are there beside the one that is asked for
 }
 
 // apiKey is known to every gateway. It has the form of Sluice's keys, which are imported.
@@ -43,6 +45,9 @@ func allScenarios() []scenario {
 		{name: "routes-10k", connections: 64, path: "/api/users/42", status: 200, length: len(smallBody), features: features{routes: 10_000}},
 		{name: "post-4KiB", connections: 64, path: "/api/users/42", body: 4 << 10, status: 200, length: len(smallBody)},
 	}
+	// What telling costs: Sluice without a log against Sluice with everything on.
+	s = append(s, scenario{name: "telemetry", connections: 64, path: "/api/users/42", status: 200, length: len(smallBody),
+		features: features{log: true, metrics: true, traces: true}, quiet: true})
 	for _, c := range []int{16, 256, 1024} {
 		s = append(s, scenario{name: fmt.Sprintf("bare-%d", c), connections: c, path: "/api/users/42", status: 200, length: len(smallBody)})
 	}
