@@ -7,10 +7,12 @@ LDFLAGS     := -s -w -X main.version=$(VERSION)
 FUZZTIME    ?= 20s
 PACKAGES    := ./...
 
-.PHONY: help run build test tools vet lint unit versus bench fuzz clean
+.PHONY: help run build test tools vet lint unit versus bench bench-versus bench-regress fuzz clean
+
+BASE ?= HEAD^
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 run: build ## start the gateway in front of a small example service, nothing else needed
 	bin/sluice demo
@@ -42,6 +44,12 @@ versus: ## the rivals' module builds, and all in it agree
 bench: ## benchmarks beside the code, and routers side by side
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m $(PACKAGES)
 	cd bench/versus && $(GO) test -run '^$$' -bench . -benchmem -cpu 1,2 -timeout 60m ./...
+
+bench-versus: tools ## whole gateways side by side: Sluice, nginx, HAProxy and a plain proxy on fasthttp
+	cd bench/versus && $(GO) build -o ../../bin/gateways ./gateways && ../../bin/gateways $(ARGS)
+
+bench-regress: ## hot paths against BASE (a revision); fails on a significant loss of over 5 %
+	@.ci/regress $(BASE)
 
 fuzz: ## every fuzz target for FUZZTIME each
 	@for pkg in $$($(GO) list $(PACKAGES)); do \
