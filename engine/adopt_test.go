@@ -128,7 +128,11 @@ func (e exposition) metric(x *metricsql.MetricExpr) (labels, faults []string) {
 		}
 		for _, filter := range filters[1:] {
 			faults = append(faults, missing(labels, []string{filter.Label})...)
-			known := map[string][]string{"reason": e.reasons, "result": {"ok", "failed", "exported", "dropped"}}[filter.Label]
+			reasons := e.reasons
+			if family == "sluice_cluster_dropped_total" {
+				reasons = []string{"malformed", "overflow", "records", "replayed", "stranger", "unverified"}
+			}
+			known := map[string][]string{"reason": reasons, "result": {"ok", "failed", "exported", "dropped"}}[filter.Label]
 			if known != nil && !filter.IsRegexp && !slices.Contains(known, filter.Value) {
 				faults = append(faults, "there is no "+filter.Label+" "+filter.Value)
 			}
@@ -160,6 +164,7 @@ func TestAdoptSeesWhatIsWrong(t *testing.T) {
 		{`sum by (le) (sum by (route) (rate(sluice_request_duration_seconds_bucket[5m])))`, "no label le", "a label that is lost on the way"},
 		{`histogram_quantile(0.9, sum by (route) (rate(sluice_request_duration_seconds_bucket[5m])))`, "without le", "a quantile of nothing"},
 		{`sluice_rejections_total{reason="tired"}`, "no reason tired", "a reason that nobody gives"},
+		{`sluice_cluster_dropped_total{reason="rate_limited"}`, "no reason rate_limited", "another family's reason"},
 		{`sum(`, "", "no expression"},
 	} {
 		_, faults := e.judge(c.expr)

@@ -176,7 +176,7 @@ export class Tables {
     at("cluster").hidden = at("nav-cluster").hidden = !c;
     if (!c) return;
     this.cluster.update(c.peers ?? []);
-    const dropped = Object.entries(c.dropped ?? {}).map(([why, n]) => `${reason(why)} ${count(n)}`).join(", ");
+    const dropped = Object.entries(c.dropped ?? {}).filter(([, n]) => n > 0).map(([why, n]) => `${reason(why)} ${count(n)}`).join(", ");
     text(at("cluster-note"), [
       `${c.name} shares ${(c.rules ?? []).join(", ") || "no limits"}`, `in ${bytes(c.bytes_in)}, out ${bytes(c.bytes_out)}`,
       `${count(Math.round(c.excess))} let pass beyond limits`, dropped && `dropped: ${dropped}`,
