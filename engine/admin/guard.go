@@ -13,8 +13,9 @@ import (
 //
 // A token settles it. Without one, the configuration vouches for a listener that only this machine can
 // reach. That leaves two ways in, both through a browser on the machine: a name of the attacker's that
-// resolves to it (DNS rebinding), which shows in Host, and a form that posts to it from another site,
-// which shows in Origin or Sec-Fetch-Site.
+// resolves to it (DNS rebinding), which shows in Host, and a page of another site, which shows in Origin or
+// Sec-Fetch-Site: a form of it that posts, or a script that cannot read an answer but takes all places of watchers.
+// A link may lead here.
 func (s *Server) admit(r *http.Request) *problem {
 	if token := s.gateway.Admin().Token; token.IsSet() {
 		if !bears(r, token.Reveal()) {
@@ -32,10 +33,19 @@ func (s *Server) admit(r *http.Request) *problem {
 		return forbidden("this address needs [admin].token")
 	case !harmlessHost(r.Host):
 		return forbidden("the Host is neither localhost nor an address")
-	case http.NewCrossOriginProtection().Check(r) != nil:
+	case http.NewCrossOriginProtection().Check(r) != nil, fetchedElsewhere(r):
 		return forbidden("the request comes from another site")
 	}
 	return nil
+}
+
+// fetchedElsewhere reports whether a page of another site asks, not the person who looks at it.
+func fetchedElsewhere(r *http.Request) bool {
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "", "same-origin", "none":
+		return false
+	}
+	return r.Header.Get("Sec-Fetch-Mode") != "navigate" || r.Header.Get("Sec-Fetch-Dest") != "document"
 }
 
 // bears reports whether a request has the token, in a time that tells nothing about it.
