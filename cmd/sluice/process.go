@@ -15,6 +15,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/engine/admin"
 	"github.com/sluice-gateway/sluice/engine/listen"
+	"github.com/sluice-gateway/sluice/engine/telemetry"
 )
 
 const (
@@ -31,6 +32,7 @@ type process struct {
 	gateway *reloader
 	sockets *listen.Set
 	log     zerolog.Logger
+	buffer  *telemetry.LogBuffer // what log writes to
 	getenv  func(string) string
 
 	program string // what SIGUSR2 starts, with args; empty: nothing
@@ -39,14 +41,17 @@ type process struct {
 	admin      *admin.Server // nil: none
 	background sync.WaitGroup
 	stop       context.CancelFunc // of the watchdog
+	endLog     func()             // writes what is left of the log
 }
 
 // start listens and serves. When it fails nothing has been accepted.
 func (p *process) start() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	p.stop = cancel
+	p.startLog()
 	if err := p.open(); err != nil {
 		cancel()
+		p.endLog()
 		return err
 	}
 	status := p.gateway.Status(time.Now())
@@ -57,6 +62,22 @@ func (p *process) start() error {
 		p.background.Go(func() { p.feedWatchdog(ctx, interval/2) })
 	}
 	return nil
+}
+
+// startLog begins to write the log, until endLog.
+func (p *process) startLog() {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		p.buffer.Run(ctx, func(lost uint64) {
+			p.log.Error().Uint64("lines", lost).Msg("log: standard error did not keep up, lines are lost")
+		})
+	}()
+	p.endLog = func() {
+		cancel()
+		<-ended
+	}
 }
 
 // open claims all sockets before the engine's Start tells a parent process to let go of them; the
@@ -211,6 +232,7 @@ func (p *process) end(signals <-chan os.Signal, handedOver bool) {
 	}
 	p.close()
 	p.log.Info().Msg("ended")
+	p.endLog()
 }
 
 // close ends what start began beside the engine.

@@ -111,11 +111,13 @@ func newProcess(path string, sockets *listen.Set, out, errOut io.Writer, getenv 
 	if file == nil {
 		return nil, faults
 	}
-	log := telemetry.NewLog(errOut, file.Log.Format, wantsColor(errOut, getenv))
+	buffer := telemetry.NewLogBuffer(errOut)
+	log := telemetry.NewLog(buffer, file.Log.Format, wantsColor(errOut, getenv))
 	e, err := engine.New(engine.Options{
 		Path: path, Version: version, Log: log, Random: rand.Uint64, Sockets: sockets, Stdout: out,
 	})
 	if err != nil {
+		buffer.Flush()
 		return nil, err
 	}
 	logger := log.Logger()
@@ -123,6 +125,7 @@ func newProcess(path string, sockets *listen.Set, out, errOut io.Writer, getenv 
 		gateway: &reloader{Engine: e, path: path, started: file, log: logger},
 		sockets: sockets,
 		log:     logger,
+		buffer:  buffer,
 		getenv:  getenv,
 	}, nil
 }
