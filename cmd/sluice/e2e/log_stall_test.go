@@ -31,7 +31,7 @@ func TestLogStalls(t *testing.T) {
 	defer fifo.Close()
 	g.through = []string{"sh", "-c", `exec "$@" 2>stderr`, "sh"}
 	g.start()
-	const n = 1200 // two lines each: more than a pipe and the gateway have room for
+	const n = 1400 // a line each at least: more than a pipe and the gateway have room for
 	for range n {
 		if status := g.answers(t, "/bad"); status != 502 {
 			t.Fatalf("answered %d", status)
