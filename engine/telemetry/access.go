@@ -21,6 +21,7 @@ type AccessLog struct {
 	trouble          trouble
 
 	next    atomic.Pointer[AccessOutput] // that is to be written to from now on; nil: no other
+	current atomic.Pointer[AccessOutput] // that is written to; nil: none yet
 	reopen  atomic.Bool
 	ordered chan struct{} // one of these two was set
 }

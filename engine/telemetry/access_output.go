@@ -51,6 +51,20 @@ func (o *AccessOutput) Close() error {
 	return nil
 }
 
+// bound bounds how long a stalled reader of the output may hold its writer up from now on; zero: for ever. What is
+// no pipe or socket of ours knows no such bound.
+func (o *AccessOutput) bound(within time.Duration) {
+	file, ok := o.Writer.(*os.File)
+	if !ok {
+		return
+	}
+	end := time.Time{}
+	if within > 0 {
+		end = time.Now().Add(within)
+	}
+	_ = file.SetWriteDeadline(end)
+}
+
 // AccessTrouble is why lines are dropped.
 type AccessTrouble struct {
 	Stalled bool  // the output does not keep up
@@ -90,11 +104,14 @@ func (l *AccessLog) drop(lines uint64, err error) {
 }
 
 // Switch makes the log write to another output, or to the same if that is nil, and take a sample of successes. The
-// old output is closed once it has the lines that were logged before.
+// old output is closed once it has the lines that were logged before, or, if it is a pipe that nobody reads, soon.
 func (l *AccessLog) Switch(output *AccessOutput, sample float64) {
 	l.threshold.Store(sampleThreshold(sample))
 	if output == nil {
 		return
+	}
+	if current := l.current.Load(); current != nil {
+		current.bound(flushTime) // before next is known: whoever adopts that frees it again
 	}
 	if passed := l.next.Swap(output); passed != nil {
 		_ = passed.Close()
@@ -282,4 +299,6 @@ func (w *accessWriter) adopt(next *AccessOutput) {
 	}
 	_ = w.output.Close()
 	w.output = next
+	w.log.current.Store(next)
+	next.bound(0) // it may have been left in a hurry before
 }

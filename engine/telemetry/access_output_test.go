@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 )
 
@@ -219,5 +220,37 @@ func TestAccessOutputs(t *testing.T) {
 	out := &memory{}
 	if o, err := OpenAccessOutput("stdout", out); err != nil || o.Writer != out || o.Close() != nil {
 		t.Error("standard output")
+	}
+}
+
+// A log can be moved away from a pipe that nobody reads any more.
+func TestAccessLeavesAStalledPipe(t *testing.T) {
+	folder := t.TempDir()
+	pipe, file := filepath.Join(folder, "pipe"), filepath.Join(folder, "file")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := os.OpenFile(pipe, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	l, told, stop := startAccess(t, openAccess(t, pipe), 1)
+	r := fullRecord()
+	for {
+		if _, dropped := l.Counts(); dropped > 0 {
+			break
+		}
+		l.Write(r)
+	}
+	eventually(t, func() bool { return len(told.list()) > 0 && told.list()[0].Stalled })
+	l.Switch(openAccess(t, file), 1)
+	eventually(t, func() bool { return l.next.Load() == nil })
+	before, _ := l.Counts()
+	l.Write(r)
+	stop()
+	text, err := os.ReadFile(file)
+	if after, _ := l.Counts(); err != nil || after != before+1 || len(splitLines(string(text))) != 1 {
+		t.Errorf("%d lines were written of one, and the file has %.300q, %v", after-before, text, err)
 	}
 }
