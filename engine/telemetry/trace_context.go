@@ -143,7 +143,9 @@ func (f *TraceFields) Read(name, value []byte) {
 		}
 	case len("b3"), len("x-b3-traceid"), len("x-b3-parentspanid"): // and X-B3-Sampled
 	}
-	f.b3.read(name, value)
+	if len(name) == len("b3") || name[len("x-b")] == '3' { // which spares other fields of these lengths a call
+		f.b3.read(name, value)
+	}
 }
 
 // join makes the trace that the fields name t's. It says whether they decide if it is sampled, which B3 may do
