@@ -354,8 +354,9 @@ func TestReloadRefused(t *testing.T) {
 		t.Errorf("the status is %+v", s)
 	}
 	for _, fault := range []string{"nonsense", "nowhere"} {
-		if !strings.Contains(g.log.String(), fault) || !strings.Contains(s.LastError, fault) {
-			t.Errorf("log or status do not name the fault %q: %q", fault, s.LastError)
+		g.says(t, fault)
+		if !strings.Contains(s.LastError, fault) {
+			t.Errorf("the status does not name the fault %q: %q", fault, s.LastError)
 		}
 	}
 	if _, r := g.exchange(t, "GET /stay/1 HTTP/1.1\r\nHost: h\r\n\r\n"); r.status != 200 || !g.ready() {

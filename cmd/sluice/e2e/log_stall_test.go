@@ -9,6 +9,12 @@ import (
 	"testing"
 )
 
+// says waits until the gateway's log holds a text: its lines are written soon after what they tell of.
+func (g *gateway) says(t testing.TB, text string) {
+	t.Helper()
+	eventually(t, "the log says "+text, func() bool { return strings.Contains(g.log.String(), text) })
+}
+
 // Whoever reads the gateway's own log may stop to. A client whose requests fail makes lines of it: requests and reloads
 // go on all the same, lines are lost, and when he reads again he is told.
 func TestLogStalls(t *testing.T) {

@@ -90,6 +90,7 @@ func TestTraceReceiverIsDown(t *testing.T) {
 		ask()
 		eventually(t, "spans are counted as failed", func() bool { return failed() == before+2 })
 	}
+	g.says(t, "traces cannot be exported")
 	if n := strings.Count(g.log.String(), "traces cannot be exported"); n != 1 {
 		t.Errorf("that the receiver is down was logged %d times", n)
 	}
