@@ -99,10 +99,12 @@ func importKey(p place, config string) error {
 
 func setupNginx(p place) ([]string, error) {
 	f := p.features
+	// A location that sets one header for the upstream inherits none.
+	const kept = "proxy_set_header Connection \"\";\nproxy_set_header Host $host;\nproxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n"
 	var http, location strings.Builder
 	if f.keys {
 		fmt.Fprintf(&http, "map $http_x_api_key $client { default \"\"; %q bench; }\n", apiKey)
-		location.WriteString("if ($client = \"\") { return 401; }\nproxy_set_header X-API-Key \"\";\nproxy_set_header X-User-ID $client;\n")
+		location.WriteString("if ($client = \"\") { return 401; }\n" + kept + "proxy_set_header X-API-Key \"\";\nproxy_set_header X-User-ID $client;\n")
 	}
 	if f.limit > 0 {
 		fmt.Fprintf(&http, "limit_req_zone $client zone=per:10m rate=%dr/s;\nlimit_req_status 429;\n", f.limit)
@@ -128,13 +130,12 @@ http {
   fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s; variables_hash_max_size 4096;
   limit_req_log_level info;
   upstream app { server %[3]s; keepalive 1024; keepalive_requests 1000000000; }
-  proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host;
-  proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+  proxy_http_version 1.1; %[9]s
   %[4]s
   server { listen %[5]s backlog=4096; %[6]s
     location /api/ { %[7]s proxy_pass %[8]s; }
     location / { proxy_pass http://app; } }
-}`, p.folder, access, p.upstream, http.String(), p.listen, routes.String(), location.String(), to))
+}`, p.folder, access, p.upstream, http.String(), p.listen, routes.String(), location.String(), to, kept))
 	return []string{"nginx", "-e", filepath.Join(p.folder, "error.log"), "-c", path}, err
 }
 
