@@ -186,6 +186,13 @@ func (g *gateway) configure(text string) {
 
 func (g *gateway) start(env ...string) {
 	g.t.Helper()
+	g.begin(env...)
+	g.awaitReady()
+}
+
+// begin starts the process and does not wait until it is ready.
+func (g *gateway) begin(env ...string) {
+	g.t.Helper()
 	g.exited = make(chan struct{})
 	line := append(slices.Clone(g.through), binary, "run", "-c", filepath.Join(g.dir, "gateway.toml"))
 	g.command = exec.Command(line[0], line[1:]...)
@@ -204,6 +211,10 @@ func (g *gateway) start(env ...string) {
 		close(g.exited)
 	}()
 	g.t.Cleanup(g.end)
+}
+
+func (g *gateway) awaitReady() {
+	g.t.Helper()
 	eventually(g.t, "the gateway is ready", func() bool {
 		select {
 		case <-g.exited:

@@ -1,0 +1,120 @@
+package e2e
+
+import (
+	"syscall"
+	"testing"
+	"time"
+)
+
+const clusterPhase = 2500 * time.Millisecond // how long a kind of load is watched
+
+// Three gateways keep one limit, wherever the requests come in.
+func TestClusterKeepsOneLimit(t *testing.T) {
+	c := newCluster(t, 3)
+	c.start()
+	d := c.demand(3*clusterRate, 1, 1, 1)
+	time.Sleep(time.Second) // the burst is spent
+	d.expectRate("even", clusterPhase, 0.95)
+	d.spread(90, 5, 5)
+	time.Sleep(500 * time.Millisecond)
+	d.expectRate("90/5/5", clusterPhase, 0.95)
+	d.spread(0, 1, 0)
+	time.Sleep(500 * time.Millisecond)
+	d.expectRate("all on one", clusterPhase, 0.95)
+	d.end()
+	c.expectLimit(clusterPercent)
+	if n := d.lost.Load(); n > 0 {
+		t.Errorf("%d requests were lost", n)
+	}
+}
+
+// Eight keep it too.
+func TestClusterOfEight(t *testing.T) {
+	c := newCluster(t, 8)
+	c.start()
+	d := c.demand(2*clusterRate, 1, 1, 1, 1, 1, 1, 1, 1)
+	time.Sleep(1500 * time.Millisecond)
+	d.expectRate("even", 2*time.Second, 0.90)
+	d.end()
+	c.expectLimit(clusterPercent)
+}
+
+// One that is killed and comes back lets nothing pass that its peers have let pass already, and gets its share again.
+func TestClusterMemberKilledAndRestarted(t *testing.T) {
+	c := newCluster(t, 3)
+	c.start()
+	d := c.demand(3*clusterRate, 1, 1, 1)
+	time.Sleep(1500 * time.Millisecond)
+	victim := c.members[1]
+	for range 2 {
+		victim.signal(syscall.SIGKILL)
+		<-victim.exited
+		time.Sleep(500 * time.Millisecond)
+		victim.start()
+		before := d.passed[1].Load()
+		eventually(t, "the restarted gateway lets something pass", func() bool { return d.passed[1].Load() > before })
+		from, before := time.Now(), d.passed[1].Load()
+		time.Sleep(2 * time.Second)
+		share := float64(d.passed[1].Load()-before) / time.Since(from).Seconds() / (clusterRate / 3)
+		t.Logf("the restarted gateway has %.2f of its share", share)
+		if share < 0.5 {
+			t.Errorf("the restarted gateway has %.2f of its share, want at least half", share)
+		}
+	}
+	d.end()
+	c.expectLimit(clusterPercent)
+}
+
+// What the network loses, repeats and reorders changes nothing.
+func TestClusterLossyNetwork(t *testing.T) {
+	relays := startRelays(t, 3)
+	c := newCluster(t, 3, relays...)
+	c.start()
+	d := c.demand(3*clusterRate, 1, 1, 1)
+	time.Sleep(time.Second)
+	for _, l := range []struct {
+		loss  int64
+		least float64 // of the limit
+	}{{0, 0.95}, {1, 0.95}, {10, 0.93}, {30, 0.85}} {
+		for _, r := range relays {
+			r.loss.Store(l.loss)
+		}
+		time.Sleep(300 * time.Millisecond)
+		d.expectRate("loss", 2*time.Second, l.least)
+	}
+	d.end()
+	c.expectLimit(clusterPercent)
+}
+
+// While one cannot hear the other two, both sides stay within the limit, but for what is known late; once they hear
+// each other again, so is the whole of it in force.
+func TestClusterPartition(t *testing.T) {
+	relays := startRelays(t, 3)
+	c := newCluster(t, 3, relays...)
+	c.start()
+	d := c.demand(3*clusterRate, 1, 1, 1)
+	time.Sleep(1500 * time.Millisecond)
+	for i, r := range relays {
+		r.cutOff(func(from string) bool { return i == 2 || from == "" || from == c.gossip[2] })
+	}
+	cut := time.Now()
+	c.members[2].expectPeers(t, "silent", 2)
+	c.members[0].expectPeers(t, "silent", 1)
+	if late := time.Since(cut); late > time.Second+time.Second/2 {
+		t.Errorf("it took %v until the peers were called silent", late)
+	}
+	time.Sleep(time.Until(cut.Add(3 * time.Second)))
+	t.Logf("cut: %.1f %% of the limit", 100*c.passedWithin(cut, time.Now()))
+	during := c.excess(clusterRate)
+	for _, r := range relays {
+		r.heal()
+	}
+	healed := time.Now()
+	c.members[2].expectPeers(t, "alive", 2)
+	c.members[0].expectPeers(t, "alive", 2)
+	t.Logf("excess %.1f while cut; they hear each other again after %v", during, time.Since(healed))
+	time.Sleep(500 * time.Millisecond)
+	d.expectRate("healed", 2*time.Second, 0.95)
+	d.end()
+	c.expectLimit(0.04*3*clusterRate + clusterPercent)
+}
