@@ -33,7 +33,7 @@ const (
 )
 
 // socketsRetry is how often a gateway that succeeds another one asks for its sockets.
-const socketsRetry = 50 * time.Millisecond
+const socketsRetry = 10 * time.Millisecond
 
 // bucketSecret is what the keys of buckets are hashed under: the same on all members of a cluster, and of no use
 // to whoever knows it but not the cluster's secret.

@@ -36,10 +36,13 @@ func (e *Engine) Handover(ctx context.Context, h listen.Handover) (*os.Process, 
 		return nil, err
 	}
 	e.phase.Store(phaseDraining)
-	e.cluster.finish() // whoever took over waits for our address
-	if err := e.sockets.Close(); err != nil {
+	if err := e.sockets.Close(); err != nil { // first: what came in afterwards would be let pass unknown to our peers
 		e.log.Warn().Err(err).Msg("a socket's file stays behind")
 	}
+	if g := e.cluster.gossip.Load(); g != nil {
+		g.Succeed()
+	}
+	e.cluster.finish() // whoever took over waits for our address
 	return process, nil
 }
 

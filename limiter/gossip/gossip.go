@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -35,6 +36,8 @@ type Gossip struct {
 	members   *membership
 	spread    *spread
 	reports   reports
+	unopened  atomic.Uint64 // packets and streams of memberlist that no secret opens
+	succeeded atomic.Bool
 
 	mu   sync.Mutex // held by whoever touches the node
 	node *Node
@@ -99,9 +102,14 @@ func (g *Gossip) Stats() Stats {
 	g.mu.Unlock()
 	s.BytesOut += g.transport.sent.Load()
 	s.Dropped["overflow"] = g.transport.full.Load() + g.spread.full.Load()
+	s.Dropped["unverified"] += g.unopened.Load()
 	s.Dropped["records"] = g.spread.refused.Load()
 	return s
 }
+
+// Succeed says that another process will be this member as soon as Run has closed the sockets: it says good-bye to
+// its peers, but does not wait until all have heard that it leaves.
+func (g *Gossip) Succeed() { g.succeeded.Store(true) }
 
 // Run is a member until ctx ends. Then it leaves, and closes the sockets. It is called once.
 func (g *Gossip) Run(ctx context.Context) error {
@@ -122,7 +130,7 @@ func (g *Gossip) Run(ctx context.Context) error {
 	g.mu.Lock()
 	g.node.Leave(g.config.Clock())
 	g.mu.Unlock()
-	err := g.members.end()
+	err := g.members.end(g.succeeded.Load())
 	reading.Wait()
 	return err
 }

@@ -62,9 +62,11 @@ func (m *membership) begin() (err error) {
 	return err
 }
 
-// end leaves, and closes the sockets.
-func (m *membership) end() error {
-	_ = m.list.Leave(leaveTime) // who does not hear of it finds out
+// end leaves, and closes the sockets. Who is succeeded does not leave: he is back before it is known.
+func (m *membership) end(succeeded bool) error {
+	if !succeeded {
+		_ = m.list.Leave(leaveTime) // who does not hear of it finds out
+	}
 	return m.list.Shutdown()
 }
 
@@ -166,7 +168,7 @@ func (m *membership) join(ctx context.Context) {
 				return
 			}
 			if _, failure := m.list.Join([]string{a.String()}); failure != nil {
-				err = errors.Join(err, failure)
+				err = errors.Join(err, first(failure))
 			}
 		}
 		now := m.list.NumMembers()
@@ -183,6 +185,15 @@ func (m *membership) join(ctx context.Context) {
 		}
 		pause = min(pause*2, joinLate)
 	}
+}
+
+// first is the one error of a list that has one, as that of memberlist for one address: it says it in one line.
+func first(err error) error {
+	var list interface{ WrappedErrors() []error }
+	if errors.As(err, &list) && len(list.WrappedErrors()) == 1 {
+		return list.WrappedErrors()[0]
+	}
+	return err
 }
 
 // missing is the addresses that should be members' and are not, as far as can be told: a member may be known by
@@ -235,8 +246,15 @@ func (m *membership) resolve(ctx context.Context, text string) (all []netip.Addr
 type listener struct{ g *Gossip }
 
 func (l *listener) Write(line []byte) (int, error) {
-	if bytes.Contains(line, []byte("could decrypt")) {
-		l.g.reports.report("unverified", ErrUnverified)
+	for _, sign := range []string{"could decrypt", "Decrypt packet failed", "is not encrypted"} {
+		if bytes.Contains(line, []byte(sign)) {
+			l.g.unopened.Add(1)
+			l.g.reports.report("unverified", ErrUnverified)
+			return len(line), nil
+		}
+	}
+	if bytes.Contains(line, []byte("label")) { // of another program
+		l.g.unopened.Add(1)
 	}
 	return len(line), nil
 }
