@@ -182,26 +182,30 @@ func (e *Engine) tellPeers(entry revocation.Entry) {
 	}
 }
 
-// clusterStatus tells how the gateway stands with its peers; nil if it is on its own.
+// clusterStatus tells how the gateway stands with its peers; nil if it is on its own. One that waits for its
+// predecessor's sockets has none yet.
 func (e *Engine) clusterStatus(file *config.File) *ClusterStatus {
-	g := e.cluster.gossip.Load()
-	if g == nil {
+	if e.cluster.config == nil {
 		return nil
 	}
-	stats, ledger := g.Stats(), e.limiter.LedgerStats()
-	s := &ClusterStatus{
-		Name: g.Name(), FramesIn: stats.FramesIn, FramesOut: stats.FramesOut, BytesIn: stats.BytesIn, BytesOut: stats.BytesOut,
-		Dropped: stats.Dropped, Excess: ledger.Excess, Strange: ledger.Unknown, Repaired: stats.Repaired, Peers: []PeerStatus{}, Rules: []string{},
-	}
-	for _, p := range stats.Peers {
-		s.Peers = append(s.Peers, PeerStatus{
-			Name: p.Name, Address: p.Address.String(), State: memberState(p.State), RTT: milliseconds(p.Trip), Loss: p.Loss, Lag: milliseconds(p.Lag),
-		})
-	}
+	s := &ClusterStatus{Name: e.cluster.config.Name, Dropped: map[string]uint64{}, Peers: []PeerStatus{}, Rules: []string{}}
 	for _, l := range file.Limit {
 		if l.Scope == "cluster" {
 			s.Rules = append(s.Rules, l.Name)
 		}
+	}
+	g := e.cluster.gossip.Load()
+	if g == nil {
+		return s
+	}
+	stats, ledger := g.Stats(), e.limiter.LedgerStats()
+	s.Name, s.Dropped = g.Name(), stats.Dropped
+	s.FramesIn, s.FramesOut, s.BytesIn, s.BytesOut = stats.FramesIn, stats.FramesOut, stats.BytesIn, stats.BytesOut
+	s.Excess, s.Strange, s.Repaired = ledger.Excess, ledger.Unknown, stats.Repaired
+	for _, p := range stats.Peers {
+		s.Peers = append(s.Peers, PeerStatus{
+			Name: p.Name, Address: p.Address.String(), State: memberState(p.State), RTT: milliseconds(p.Trip), Loss: p.Loss, Lag: milliseconds(p.Lag),
+		})
 	}
 	return s
 }

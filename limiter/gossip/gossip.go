@@ -126,6 +126,7 @@ func (g *Gossip) Run(ctx context.Context) error {
 	working.Go(func() { g.members.join(inner) })
 	working.Go(func() { g.spread.run(inner) })
 	<-ctx.Done()
+	g.transport.hangUp()
 	working.Wait()
 	g.mu.Lock()
 	g.node.Leave(g.config.Clock())

@@ -305,6 +305,9 @@ func TestWrongSecretStaysAlone(t *testing.T) {
 	if odd.ledger.read(func(l *tally) bool { return l.known != 0 }) || len(odd.Stats().Peers) != 0 {
 		t.Error("who has another secret has peers")
 	}
+	if a.Stats().Dropped["unverified"]+b.Stats().Dropped["unverified"] == 0 {
+		t.Error("what was not opened is not counted")
+	}
 	if n := len(a.reports); n > 3 {
 		t.Errorf("%d reports at once", n)
 	}

@@ -37,6 +37,7 @@ const MaxRecord = 1024
 type Records interface {
 	// All yields every record, in any order. What is yielded is valid during the call, which is short.
 	All(yield func(record []byte) bool)
-	// Apply adds a record that a member told, which may not be new. It may keep it.
+	// Apply adds a record that a member told, which may not be new. It may keep it, and may
+	// be slow: several are applied at once.
 	Apply(record []byte) error
 }

@@ -20,6 +20,8 @@ const (
 	maxApply   = 1024      // records that wait to be applied
 	maxNames   = 256       // members that wait to be compared with
 	greetAfter = 500 * time.Millisecond
+	// appliers is how many records are applied at once: each may wait for a disk, and they share the wait.
+	appliers = 64
 )
 
 // The first byte of what is said over a stream.
@@ -84,7 +86,9 @@ func (s *spread) run(ctx context.Context) {
 		return
 	}
 	var applying sync.WaitGroup
-	applying.Go(func() { s.apply(ctx) })
+	for range appliers {
+		applying.Go(func() { s.apply(ctx) })
+	}
 	defer applying.Wait()
 	for {
 		select {

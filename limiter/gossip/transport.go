@@ -203,7 +203,8 @@ func (t *transport) DialTimeout(to string, timeout time.Duration) (net.Conn, err
 	if err != nil {
 		return nil, err
 	}
-	return &stream{Conn: c, left: maxStream, done: func() {}}, nil
+	hungUp := context.AfterFunc(t.ctx, func() { _ = c.Close() })
+	return &stream{Conn: c, left: maxStream, done: func() { hungUp() }}, nil
 }
 
 func (t *transport) DialAddressTimeout(to memberlist.Address, timeout time.Duration) (net.Conn, error) {
@@ -212,6 +213,9 @@ func (t *transport) DialAddressTimeout(to memberlist.Address, timeout time.Durat
 
 func (t *transport) PacketCh() <-chan *memberlist.Packet { return t.packets }
 func (t *transport) StreamCh() <-chan net.Conn           { return t.streams }
+
+// hangUp ends what waits for a peer that may never answer. Packets still come and go.
+func (t *transport) hangUp() { t.cancel() }
 
 // Shutdown closes both sockets.
 func (t *transport) Shutdown() (err error) {

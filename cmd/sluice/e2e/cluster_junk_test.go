@@ -62,7 +62,7 @@ func junkPackets(t testing.TB, to string, n int) {
 			b[0] = 244 // memberlist's label
 			copy(b[1:], "\x06sluice")
 		case 1, 2, 3:
-			b[0] = byte(i % 5) // frames, direct packets and hellos
+			b[0] = 0x50 + byte(i%5) // frames, direct packets and hellos
 			size = min(max(size, 100), 1200)
 		}
 		_, _ = conn.Write(b[:size])

@@ -1,12 +1,13 @@
 package e2e
 
 import (
+	"fmt"
 	"syscall"
 	"testing"
 	"time"
 )
 
-const clusterPhase = 2500 * time.Millisecond // how long a kind of load is watched
+const clusterPhase = 1500 * time.Millisecond // how long a kind of load is watched
 
 // Three gateways keep one limit, wherever the requests come in.
 func TestClusterKeepsOneLimit(t *testing.T) {
@@ -23,6 +24,11 @@ func TestClusterKeepsOneLimit(t *testing.T) {
 	d.expectRate("all on one", clusterPhase, 0.95)
 	d.end()
 	c.expectLimit(clusterPercent)
+	for _, g := range c.members {
+		if n := g.clusterStatus(t).Excess; n > clusterPercent {
+			t.Errorf("a gateway tells of an excess of %d", n)
+		}
+	}
 	if n := d.lost.Load(); n > 0 {
 		t.Errorf("%d requests were lost", n)
 	}
@@ -44,7 +50,7 @@ func TestClusterMemberKilledAndRestarted(t *testing.T) {
 	c := newCluster(t, 3)
 	c.start()
 	d := c.demand(3*clusterRate, 1, 1, 1)
-	time.Sleep(1500 * time.Millisecond)
+	time.Sleep(1200 * time.Millisecond)
 	victim := c.members[1]
 	for range 2 {
 		victim.signal(syscall.SIGKILL)
@@ -54,7 +60,7 @@ func TestClusterMemberKilledAndRestarted(t *testing.T) {
 		before := d.passed[1].Load()
 		eventually(t, "the restarted gateway lets something pass", func() bool { return d.passed[1].Load() > before })
 		from, before := time.Now(), d.passed[1].Load()
-		time.Sleep(2 * time.Second)
+		time.Sleep(1500 * time.Millisecond)
 		share := float64(d.passed[1].Load()-before) / time.Since(from).Seconds() / (clusterRate / 3)
 		t.Logf("the restarted gateway has %.2f of its share", share)
 		if share < 0.5 {
@@ -79,8 +85,8 @@ func TestClusterLossyNetwork(t *testing.T) {
 		for _, r := range relays {
 			r.loss.Store(l.loss)
 		}
-		time.Sleep(300 * time.Millisecond)
-		d.expectRate("loss", 2*time.Second, l.least)
+		time.Sleep(200 * time.Millisecond)
+		d.expectRate(fmt.Sprintf("%d %% lost", l.loss), 1200*time.Millisecond, l.least)
 	}
 	d.end()
 	c.expectLimit(clusterPercent)

@@ -106,10 +106,12 @@ func TestClusterRevocations(t *testing.T) {
 	}
 	c.members[0].revokeMany(t, many)
 	late.start()
+	started := time.Now()
 	known := func(g *gateway) func() bool {
 		return func() bool { return total(g.scrape(t), "sluice_revocations") == float64(many+2) }
 	}
 	eventually(t, "the one that joins has all revocations", known(late))
+	t.Logf("it took %v after its start", time.Since(started))
 	eventually(t, "the one that was there has them too", known(c.members[1]))
 	if status(late, 0) != 401 || status(late, 1) != 401 || status(late, 2) != 200 {
 		t.Error("the one that joined judges keys in another way")
@@ -191,6 +193,12 @@ func TestClusterMemberLeaves(t *testing.T) {
 			return len(g.peers(t, "alive")) != 1 || len(g.peers(t, "silent")) != 0
 		})
 	})
+	if n := total(c.members[0].scrape(t), "sluice_cluster_peers", "state=alive"); n != 1 {
+		t.Errorf("the metrics say that %.0f peers are alive, want 1", n)
+	}
+	if out := c.members[0].verb(t, "cluster", "status"); strings.Contains(out, "member1") || !strings.Contains(out, "member2") {
+		t.Errorf("the verb says:\n%s", out)
+	}
 	d.expectRate("without it", 1200*time.Millisecond, 0.95)
 	d.end()
 	if n := d.lost.Load(); n > 0 {
