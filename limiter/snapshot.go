@@ -81,7 +81,11 @@ func (m *merger) restore(d *Delta) {
 			return
 		}
 		value, policy := p.read(word, m.now)
-		units -= policy.lacks(value, m.now, d.Window)
+		at := m.now
+		if policy.window == 0 {
+			at = m.then // what it lacked there has been refilled since, as what it lacks here has
+		}
+		units -= policy.lacks(value, at, d.Window)
 	}
 	switch {
 	case units <= 0:
