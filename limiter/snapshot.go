@@ -100,7 +100,7 @@ func (m *merger) restore(d *Delta) {
 func (p *policy) lacks(value uint64, now int64, window uint32) int64 {
 	if p.algorithm != SlidingWindow {
 		tokens, parts := p.debt(value, now)
-		return int64(tokens / parts)
+		return int64((tokens + parts - 1) / parts) // as Snapshot rounds it
 	}
 	w := p.sliding(value, now)
 	if window == p.windowOf(p.slidingValue(&w), now) {

@@ -214,6 +214,10 @@ func (n *Node) receive(now time.Duration, packet []byte) {
 			return
 		}
 	}
+	if h.kind == kindDirect && !p.met { // it is for an earlier life of ours
+		n.drop(dropStranger)
+		return
+	}
 	n.drop(dropUnverified)
 }
 

@@ -23,7 +23,11 @@ func TestClusterJunk(t *testing.T) {
 	d.expectRate("under junk", 1500*time.Millisecond, 0.90)
 	junk.Wait()
 	time.Sleep(200 * time.Millisecond)
-	if grown := g.rss() - before; grown > 64<<20 {
+	most := int64(64 << 20)
+	if raceDetector() { // which has notes on all memory that was used once
+		most *= 4
+	}
+	if grown := g.rss() - before; grown > most {
 		t.Errorf("the process has grown by %d MiB", grown>>20)
 	}
 	d.expectRate("after it", time.Second, 0.95)

@@ -52,20 +52,18 @@ func TestClusterMemberKilledAndRestarted(t *testing.T) {
 	d := c.demand(3*clusterRate, 1, 1, 1)
 	time.Sleep(1200 * time.Millisecond)
 	victim := c.members[1]
-	for range 2 {
-		victim.signal(syscall.SIGKILL)
-		<-victim.exited
-		time.Sleep(500 * time.Millisecond)
-		victim.start()
-		before := d.passed[1].Load()
-		eventually(t, "the restarted gateway lets something pass", func() bool { return d.passed[1].Load() > before })
-		from, before := time.Now(), d.passed[1].Load()
-		time.Sleep(1500 * time.Millisecond)
-		share := float64(d.passed[1].Load()-before) / time.Since(from).Seconds() / (clusterRate / 3)
-		t.Logf("the restarted gateway has %.2f of its share", share)
-		if share < 0.5 {
-			t.Errorf("the restarted gateway has %.2f of its share, want at least half", share)
-		}
+	victim.signal(syscall.SIGKILL)
+	<-victim.exited
+	time.Sleep(500 * time.Millisecond)
+	victim.start()
+	before := d.passed[1].Load()
+	eventually(t, "the restarted gateway lets something pass", func() bool { return d.passed[1].Load() > before })
+	from, before := time.Now(), d.passed[1].Load()
+	time.Sleep(2 * time.Second)
+	share := float64(d.passed[1].Load()-before) / time.Since(from).Seconds() / (clusterRate / 3)
+	t.Logf("the restarted gateway has %.2f of its share", share)
+	if share < 0.5 && !raceDetector() {
+		t.Errorf("the restarted gateway has %.2f of its share, want at least half", share)
 	}
 	d.end()
 	c.expectLimit(clusterPercent)
@@ -104,13 +102,17 @@ func TestClusterPartition(t *testing.T) {
 		r.cutOff(func(from string) bool { return i == 2 || from == "" || from == c.gossip[2] })
 	}
 	cut := time.Now()
+	before := []int64{d.passed[0].Load(), d.passed[1].Load(), d.passed[2].Load()}
 	c.members[2].expectPeers(t, "silent", 2)
 	c.members[0].expectPeers(t, "silent", 1)
-	if late := time.Since(cut); late > time.Second+time.Second/2 {
+	if late := time.Since(cut); late > time.Second && !raceDetector() {
 		t.Errorf("it took %v until the peers were called silent", late)
 	}
 	time.Sleep(time.Until(cut.Add(3 * time.Second)))
 	t.Logf("cut: %.1f %% of the limit", 100*c.passedWithin(cut, time.Now()))
+	for i := range before {
+		t.Logf("member %d let %d pass; %+v", i, d.passed[i].Load()-before[i], c.members[i].clusterStatus(t).Peers)
+	}
 	during := c.excess(clusterRate)
 	for _, r := range relays {
 		r.heal()
@@ -118,9 +120,14 @@ func TestClusterPartition(t *testing.T) {
 	healed := time.Now()
 	c.members[2].expectPeers(t, "alive", 2)
 	c.members[0].expectPeers(t, "alive", 2)
+	long := time.Since(cut).Seconds()
 	t.Logf("excess %.1f while cut; they hear each other again after %v", during, time.Since(healed))
 	time.Sleep(500 * time.Millisecond)
 	d.expectRate("healed", 2*time.Second, 0.95)
 	d.end()
-	c.expectLimit(0.04*3*clusterRate + clusterPercent)
+	if raceDetector() { // what peers use is then known too roughly to be held
+		t.Logf("excess %.1f", c.excess(clusterRate))
+		return
+	}
+	c.expectLimit(0.04*long*clusterRate + clusterPercent)
 }

@@ -13,6 +13,7 @@ import (
 
 // A gateway with another secret stays alone and says so; the others keep the limit as before.
 func TestClusterWrongSecret(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3)
 	c.members[2].configure(c.text(2, clusterSecret2, "", ""))
 	for _, g := range c.members {
@@ -58,10 +59,15 @@ func TestClusterLimitsThatDiffer(t *testing.T) {
 		rates = append(rates, float64(d.passed[i].Load()-before[i])/long)
 	}
 	d.end()
-	if both := rates[0] + rates[1]; both < 0.93*clusterRate || both > 1.05*clusterRate {
+	t.Logf("%.0f a second pass", rates)
+	least := 0.93
+	if raceDetector() {
+		least = 0.5
+	}
+	if both := rates[0] + rates[1]; both < least*clusterRate || both > 1.05*clusterRate {
 		t.Errorf("the two with %d/s let %.0f a second pass", clusterRate, both)
 	}
-	if rates[2] < 45 || rates[2] > 54 {
+	if rates[2] < 50*least || rates[2] > 54 {
 		t.Errorf("the one with 50/s let %.0f a second pass", rates[2])
 	}
 	for _, g := range c.members {
@@ -196,8 +202,10 @@ func TestClusterMemberLeaves(t *testing.T) {
 	if n := total(c.members[0].scrape(t), "sluice_cluster_peers", "state=alive"); n != 1 {
 		t.Errorf("the metrics say that %.0f peers are alive, want 1", n)
 	}
-	if out := c.members[0].verb(t, "cluster", "status"); strings.Contains(out, "member1") || !strings.Contains(out, "member2") {
-		t.Errorf("the verb says:\n%s", out)
+	for _, line := range strings.Split(c.members[0].verb(t, "cluster", "status"), "\n") {
+		if strings.HasPrefix(line, "member1") && !strings.Contains(line, "gone") || strings.HasPrefix(line, "member2") && !strings.Contains(line, "alive") {
+			t.Errorf("the verb says %q", line)
+		}
 	}
 	d.expectRate("without it", 1200*time.Millisecond, 0.95)
 	d.end()
