@@ -75,7 +75,7 @@ func (e *Engine) startCluster() {
 				return
 			}
 		case <-end:
-			e.log.Warn().Msg("cluster: no peer answers yet; limits are counted from here on")
+			e.log.Warn().Msg("cluster: no peer answers yet; it keeps to its part of shared limits")
 			return
 		case <-e.life.Done():
 			return

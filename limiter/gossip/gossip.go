@@ -117,6 +117,7 @@ func (g *Gossip) Run(ctx context.Context) error {
 	if err := g.members.begin(); err != nil {
 		return errors.Join(fmt.Errorf("cannot become a member: %w", err), g.transport.Shutdown())
 	}
+	g.expect(g.members.configured())
 	reading.Go(func() { g.transport.read(g.receive) })
 	reading.Go(g.transport.accept)
 	inner, cancel := context.WithCancel(ctx)
@@ -134,6 +135,13 @@ func (g *Gossip) Run(ctx context.Context) error {
 	err := g.members.end(g.succeeded.Load())
 	reading.Wait()
 	return err
+}
+
+// expect tells the node how many others there should be.
+func (g *Gossip) expect(others int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.node.Expect(g.config.Clock(), others)
 }
 
 func (g *Gossip) receive(packet []byte) {

@@ -162,7 +162,8 @@ func (m *membership) others() (all []Peer) {
 func (m *membership) join(ctx context.Context) {
 	pause, members := joinSoon, 0
 	for {
-		missing, err := m.missing(ctx)
+		missing, unresolved, err := m.missing(ctx)
+		m.g.expect(len(missing) + unresolved)
 		for _, a := range missing {
 			if ctx.Err() != nil {
 				return
@@ -196,9 +197,19 @@ func first(err error) error {
 	return err
 }
 
+// configured is how many others there are by the configuration, as long as no name has been looked up.
+func (m *membership) configured() (others int) {
+	for _, text := range m.g.config.Peers {
+		if text != m.g.transport.public.String() {
+			others++
+		}
+	}
+	return others
+}
+
 // missing is the addresses that should be members' and are not, as far as can be told: a member may be known by
 // another.
-func (m *membership) missing(ctx context.Context) (all []netip.AddrPort, err error) {
+func (m *membership) missing(ctx context.Context) (all []netip.AddrPort, unresolved int, err error) {
 	present := []netip.AddrPort{m.g.transport.public}
 	for _, n := range m.list.Members() {
 		present = append(present, peerOf(n).Address)
@@ -212,6 +223,7 @@ func (m *membership) missing(ctx context.Context) (all []netip.AddrPort, err err
 		found, failure := m.resolve(ctx, text)
 		if failure != nil {
 			err = errors.Join(err, fmt.Errorf("cannot resolve %q: %w", text, failure))
+			unresolved++
 		}
 		for _, a := range found {
 			add(a)
@@ -222,7 +234,7 @@ func (m *membership) missing(ctx context.Context) (all []netip.AddrPort, err err
 	for name := range m.failed {
 		add(m.known[name].Address)
 	}
-	return all, err
+	return all, unresolved, err
 }
 
 // resolve finds the addresses of a configured peer; without a port, it is the one we listen on.

@@ -63,6 +63,9 @@ type Node struct {
 	alive members           // whose acknowledgements are waited for
 	fleet []limiter.Member
 	moved bool // the ledger has not been told
+	// expected is how many others are configured, until the first of them is known.
+	expected   int
+	acquainted bool // one was
 	soon  bool // something is due before what Tick said
 
 	log     log
@@ -148,12 +151,25 @@ func (n *Node) Members(now time.Duration, all []Peer) (refused int) {
 	return refused
 }
 
+// Expect says how many other members there should be. Until the first one is known they are taken to be out of
+// sight, and at work: a node that cannot reach anybody when it starts keeps to its part of each limit. From then on,
+// Members says who there is.
+func (n *Node) Expect(now time.Duration, others int) {
+	others = min(max(others, 0), n.most)
+	if n.acquainted || others == n.expected {
+		return
+	}
+	n.expected, n.moved = others, true
+	n.report(now)
+}
+
 func (n *Node) welcome(now time.Duration, m Peer) bool {
 	for i := range n.most {
 		if n.peers[i] == nil {
 			p := newPeer(i, m, now)
 			p.challenge, p.greetNext = n.draw(), now
 			n.peers[i], n.names[m.Name] = p, p
+			n.expected, n.acquainted = 0, true
 			n.moved = true
 			return true
 		}
@@ -292,6 +308,9 @@ func (n *Node) report(now time.Duration) {
 		if p != nil && p.state != limiter.Gone {
 			n.fleet = append(n.fleet, limiter.Member{Peer: p.index, State: p.state})
 		}
+	}
+	for i := range n.expected {
+		n.fleet = append(n.fleet, limiter.Member{Peer: n.most - 1 - i, State: limiter.Silent})
 	}
 	n.ledger.Fleet(now, n.fleet)
 	n.releaseAll(now)

@@ -214,3 +214,22 @@ func TestClusterMemberLeaves(t *testing.T) {
 	}
 	c.expectLimit(clusterPercent)
 }
+
+// A gateway that starts and reaches none of its peers keeps to its part of the limit: they may be at work where it
+// cannot see them.
+func TestClusterStartsCutOff(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	g := c.members[0]
+	g.begin()
+	g.awaitReady()
+	d := c.demand(3*clusterRate, 1, 0, 0)
+	time.Sleep(time.Second) // in which it may spend its part of the burst
+	before, from := d.passed[0].Load(), time.Now()
+	time.Sleep(2 * time.Second)
+	rate := float64(d.passed[0].Load()-before) / time.Since(from).Seconds()
+	d.end()
+	if share := rate / clusterRate; share < 0.2 || share > 0.4 {
+		t.Errorf("it let pass %.2f of the limit, want a third", share)
+	}
+}
