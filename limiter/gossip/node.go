@@ -66,7 +66,7 @@ type Node struct {
 	// expected is how many others are configured, until the first of them is known.
 	expected   int
 	acquainted bool // one was
-	soon  bool // something is due before what Tick said
+	soon       bool // something is due before what Tick said
 
 	log     log
 	budget  bucket
