@@ -302,7 +302,7 @@ func TestWrongSecretStaysAlone(t *testing.T) {
 		}
 	}
 	told(t, a, b)
-	if odd.ledger.read(func(l *tally) bool { return l.known != 0 }) || len(odd.Stats().Peers) != 0 {
+	if odd.ledger.read(func(l *tally) bool { return l.alive != 0 }) || len(odd.Stats().Peers) != 0 {
 		t.Error("who has another secret has peers")
 	}
 	if a.Stats().Dropped["unverified"]+b.Stats().Dropped["unverified"] == 0 {
