@@ -16,9 +16,7 @@ import (
 )
 
 const (
-	maxWorkers  = 1 << 20
-	shownBuffer = 256 // room for what fasthttp is shown of a request
-	writeBuffer = 8 << 10
+	maxWorkers = 1 << 20
 	// acceptPause is how long accepting rests when it fails for want of descriptors or memory.
 	acceptPause = 20 * time.Millisecond
 )
@@ -164,13 +162,13 @@ func (e *Engine) refuse(socket net.Conn, secure bool) {
 type buffers struct{ free sync.Pool }
 
 func (b *buffers) acquire() []byte {
-	if p, ok := b.free.Get().(*[pumpBuffer]byte); ok {
+	if p, ok := b.free.Get().(*[pieceBuffer]byte); ok {
 		return p[:]
 	}
-	return new([pumpBuffer]byte)[:]
+	return new([pieceBuffer]byte)[:]
 }
 
-func (b *buffers) release(p []byte) { b.free.Put((*[pumpBuffer]byte)(p)) }
+func (b *buffers) release(p []byte) { b.free.Put((*[pieceBuffer]byte)(p)) }
 
 // serverLog takes what fasthttp has to say: it knows of no fault that the engine does not log itself.
 type serverLog struct{ log zerolog.Logger }

@@ -16,21 +16,6 @@ import (
 	"github.com/sluice-gateway/sluice/engine/wire"
 )
 
-// What fasthttp is shown in place of a client's request. It drives the connection and writes the
-// responses; that takes no more than whether the method is HEAD, the version, and whether the
-// connection stays open. The request itself is read by package wire alone, so that there is no
-// second parser that could read it differently, and its body never passes through fasthttp.
-const (
-	shownGet         = "GET / HTTP/1.1\r\nHost: -\r\n\r\n"
-	shownGetClose    = "GET / HTTP/1.1\r\nHost: -\r\nConnection: close\r\n\r\n"
-	shownHead        = "HEAD / HTTP/1.1\r\nHost: -\r\n\r\n"
-	shownHeadClose   = "HEAD / HTTP/1.1\r\nHost: -\r\nConnection: close\r\n\r\n"
-	shownGet10       = "GET / HTTP/1.0\r\nHost: -\r\nConnection: keep-alive\r\n\r\n"
-	shownGet10Close  = "GET / HTTP/1.0\r\nHost: -\r\n\r\n"
-	shownHead10      = "HEAD / HTTP/1.0\r\nHost: -\r\nConnection: keep-alive\r\n\r\n"
-	shownHead10Close = "HEAD / HTTP/1.0\r\nHost: -\r\n\r\n"
-)
-
 const (
 	// lingerTime and lingerBytes bound how long a connection that is closed while its client still
 	// sends stays to read what comes: closing at once would reset it, and the reset can overtake
@@ -49,8 +34,8 @@ const (
 	phaseTunnel // deadlines are the tunnel's
 )
 
-// conn is one client connection: what fasthttp takes for the socket. Its exchange is used by the
-// connection's goroutine, and by the goroutine that pumps the request's body while that one waits.
+// conn is one client connection. Its exchange is used by the connection's goroutine, and by the goroutine that pumps
+// the request's body while that one waits.
 type conn struct {
 	net.Conn          // the stream: TLS, or the socket itself
 	socket   net.Conn // the connection below
@@ -59,14 +44,16 @@ type conn struct {
 	peer     netip.Addr
 	opened   time.Time
 
-	in    *bufio.Reader
-	phase phase
-	shown string // what fasthttp has yet to be shown of the current request
+	in     *bufio.Reader // nil while nothing is there to be read, if the stream is the socket itself
+	phase  phase
+	first  first
+	readBy time.Time // when reads give up; see idleBy
 
-	served        int    // requests so far
-	stripe        uint32 // see telemetry.Record
-	tlsVersion    string // once it is known
-	received      uint64 // bytes of the stream
+	clock         time.Time // when it was last looked at, at the end of a write
+	served        int       // requests so far
+	stripe        uint32    // see telemetry.Record
+	tlsVersion    string    // once it is known
+	received      uint64    // bytes of the stream
 	written       uint64
 	stalled       time.Duration // in writes that the client made wait
 	mustLinger    bool          // the client may still be sending
@@ -86,12 +73,14 @@ type conn struct {
 
 func newConn(e *Engine, socket net.Conn, config *tls.Config) *conn {
 	c := &conn{Conn: socket, socket: socket, engine: e, peer: peerAddress(socket), opened: time.Now(), stripe: e.connected.Add(1)}
+	c.clock = c.opened
+	e.conns.add(c)
 	if config != nil {
 		c.secure = tls.Server(socket, config)
 		c.Conn = c.secure
+	} else if c.watched.raw != nil {
+		c.lookFirst()
 	}
-	c.in = e.inputs.acquire(source{c}, e.snapshot.Load().server.maxHeaderBytes)
-	e.conns.add(c)
 	return c
 }
 
@@ -102,23 +91,22 @@ func peerAddress(socket net.Conn) netip.Addr {
 	return netip.Addr{}
 }
 
-// Read is how fasthttp asks for the next request. It returns nothing but what stands for one.
-func (c *conn) Read(p []byte) (n int, err error) {
-	defer c.engine.contain(func() { n, err = 0, io.EOF })
-	if c.shown == "" && c.next() != nil {
-		return 0, io.EOF
+// drive answers the requests of a connection, one after the other. fasthttp calls it on a goroutine of its pool, in
+// place of its own loop, and closes the connection afterwards: requests are read by package wire alone, so that there is
+// no second parser that could read them differently, and answers are bytes before they get here.
+func (e *Engine) drive(socket net.Conn) error {
+	c, ok := socket.(*conn)
+	if !ok {
+		panic("BUG: a connection that was not accepted here")
 	}
-	n = copy(p, c.shown)
-	c.shown = c.shown[n:]
-	return n, nil
+	defer e.contain(func() {})
+	for c.next() == nil && e.serve(c.x) && c.finish() {
+	}
+	return nil
 }
 
-// next ends the exchange before, waits for a request and reads its head. An error means that there
-// is nobody to answer.
+// next waits for a request and reads its head. An error means that there is nobody to answer.
 func (c *conn) next() error {
-	if err := c.finish(); err != nil {
-		return err
-	}
 	if c.gone.Load() {
 		return net.ErrClosed // what it had pipelined has nobody to go to
 	}
@@ -142,14 +130,14 @@ func (c *conn) next() error {
 		return err
 	}
 	c.phase = phaseBody
-	c.shown = c.x.open(err)
+	c.x.open(err)
 	return nil
 }
 
 // await waits for the first byte of a request. A client that never sends one on a new connection
 // has not completed a head in time and is told so; an idle one just goes.
 func (c *conn) await(settings *serverSettings) error {
-	if c.in.Buffered() > 0 {
+	if c.in != nil && c.in.Buffered() > 0 {
 		return nil
 	}
 	pause := settings.idleTimeout
@@ -157,13 +145,42 @@ func (c *conn) await(settings *serverSettings) error {
 		pause = settings.headerTimeout
 	}
 	c.phase = phaseIdle
-	now := time.Now()
-	if err := c.SetReadDeadline(now.Add(pause)); err != nil {
-		return err
-	}
+	now := c.clock
 	c.idleSince.Store(now.UnixNano())
+	defer c.idleSince.Store(0)
+	for limit := now.Add(pause); ; now = time.Now() {
+		if err := c.idleBy(now, limit); err != nil {
+			return err
+		}
+		if err := c.peek(settings.maxHeaderBytes); err == nil || !isTimeout(err) || !time.Now().Before(limit) {
+			return err
+		}
+	}
+}
+
+// idleBy lets reads wait until limit at most, or a while less: a deadline that is near enough is left as it is, for
+// moving it costs more than to wait once more after it.
+func (c *conn) idleBy(now, limit time.Time) error {
+	if c.readBy.Before(limit) && c.readBy.Sub(now) > limit.Sub(now)/4 {
+		return nil
+	}
+	return c.readUntil(limit)
+}
+
+func (c *conn) readUntil(t time.Time) error {
+	c.readBy = t
+	return c.SetReadDeadline(t)
+}
+
+// peek waits until there is something to read.
+func (c *conn) peek(size int) error {
+	if c.first.look != nil {
+		return c.peekSocket(size)
+	}
+	if c.in == nil {
+		c.in = c.engine.inputs.acquire(source{c}, size)
+	}
 	_, err := c.in.Peek(1)
-	c.idleSince.Store(0)
 	return err
 }
 
@@ -177,46 +194,50 @@ func (c *conn) handshake(timeout time.Duration) error {
 	return nil
 }
 
-// finish ends the current exchange. It fails if the connection cannot carry another one.
-func (c *conn) finish() error {
+// finish ends the current exchange, and says whether the connection can carry another one. It cannot, if the request
+// was answered before its body had been read.
+func (c *conn) finish() (reusable bool) {
 	if c.x == nil {
-		return nil
+		return true
 	}
-	reusable := c.x.body.Done()
+	if reusable = c.x.body.Done(); !reusable {
+		c.mustLinger = true
+	}
 	if c.holder.Load() != nil {
 		c.holder.Store(nil)
 	}
 	c.engine.releaseExchange(c.x)
 	c.x = nil
-	if !reusable {
-		c.mustLinger = true
-		return errUnread
-	}
-	return nil
+	return reusable
 }
-
-// errUnread closes a connection whose request was answered before its body had been read.
-var errUnread = errors.New("engine: request body not read")
 
 // source reads the stream for a connection's buffer, each time with the deadline of its phase.
 type source struct{ c *conn }
 
 func (s source) Read(p []byte) (int, error) {
 	c := s.c
+	var n int
+	var err error
 	switch c.phase {
+	case phaseIdle:
+		n, err = c.first.read(c.Conn, p)
 	case phaseHead:
-		if err := c.SetReadDeadline(c.x.headDeadline()); err != nil {
+		if err := c.readUntil(c.x.headDeadline()); err != nil {
 			return 0, err
 		}
+		n, err = c.Conn.Read(p)
+		c.x.served = time.Now()
 	case phaseBody:
-		if err := c.SetReadDeadline(c.x.bodyDeadline(time.Now())); err != nil {
+		if err := c.readUntil(c.x.bodyDeadline(time.Now())); err != nil {
 			return 0, err
 		}
 		if err := c.x.wanted(); err != nil {
 			return 0, err
 		}
+		n, err = c.Conn.Read(p)
+	case phaseTunnel:
+		n, err = c.Conn.Read(p)
 	}
-	n, err := c.Conn.Read(p)
 	c.received += uint64(n) // #nosec G115 -- not negative
 	return n, err
 }
@@ -234,7 +255,8 @@ func (c *conn) Write(p []byte) (int, error) {
 	}
 	n, err := c.Conn.Write(p)
 	c.written += uint64(n) // #nosec G115 -- not negative
-	if took := time.Since(now); took >= slowWrite {
+	c.clock = time.Now()
+	if took := c.clock.Sub(now); took >= slowWrite {
 		c.stalled += took
 	}
 	if err != nil {
@@ -246,7 +268,7 @@ func (c *conn) Write(p []byte) (int, error) {
 // Close ends the connection: at once, or after reading what a client that was answered early still
 // sends.
 func (c *conn) Close() error {
-	_ = c.finish()
+	c.finish()
 	c.engine.conns.remove(c)
 	if c.mustLinger {
 		c.linger()

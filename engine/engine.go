@@ -165,23 +165,12 @@ func (e *Engine) origin(last *snapshot) origin {
 // now is the engine's monotonic time.
 func (e *Engine) now() time.Duration { return time.Since(e.started) }
 
-// newServer sets fasthttp up to do no more than drive connections and write responses.
+// newServer sets fasthttp up to accept connections and lend them goroutines. Every connection speaks the protocol that
+// TLS has no name for: ours; see drive.
 func (e *Engine) newServer() *fasthttp.Server {
-	return &fasthttp.Server{
-		Handler:                      e.serve,
-		Concurrency:                  maxWorkers,
-		ReadBufferSize:               shownBuffer,
-		WriteBufferSize:              writeBuffer,
-		NoDefaultServerHeader:        true,
-		NoDefaultDate:                true,
-		NoDefaultContentType:         true,
-		DisablePreParseMultipartForm: true,
-		SecureErrorLogMessage:        true,
-		Logger:                       serverLog{e.log},
-		ErrorHandler: func(ctx *fasthttp.RequestCtx, _ error) {
-			ctx.Error("", fasthttp.StatusBadRequest)
-		},
-	}
+	s := &fasthttp.Server{Concurrency: maxWorkers, Logger: serverLog{e.log}}
+	s.NextProto("", e.drive)
+	return s
 }
 
 // Start begins to accept on every address of the configuration. It fails, having accepted nothing, if

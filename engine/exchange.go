@@ -2,7 +2,6 @@ package engine
 
 import (
 	"bufio"
-	"bytes"
 	"net/netip"
 	"os"
 	"sync"
@@ -24,7 +23,7 @@ type exchange struct {
 	snap   *snapshot
 	asked  bool      // it is a request, or the attempt at one, that has to be answered
 	start  time.Time // when the head began to arrive
-	served time.Time // when the head was complete: the exchange's own time begins
+	served time.Time // when the head was complete, or gave up on: the exchange's own time begins
 
 	head    []byte
 	line    wire.RequestLine
@@ -79,16 +78,16 @@ type exchange struct {
 	halted      atomic.Bool // no more of the request's body is wanted
 	pump        *pump
 
-	out        []byte // what is sent upstream
-	payload    []byte // the request's body, when it is small and had arrived with the head
-	inlined    bool   // payload is all of the body
-	back       []byte // the response's head as the client gets it
-	backSource bytes.Reader
-	backReader *bufio.Reader
-	trailers   []string // what the response announces to follow its body
-	scratch    []byte
-	buffer     []byte // a response body that came whole
-	relay      relay
+	out      []byte // what is sent upstream
+	payload  []byte // the request's body, when it is small and had arrived with the head
+	inlined  bool   // payload is all of the body
+	back     []byte // the response as the client gets it: its head, and its body if that is here
+	delivery delivery
+	chunked  bool     // the response's body is sent in chunks
+	closes   bool     // the connection ends with the response
+	begun    bool     // a part of the response may have been sent
+	trailers [][]byte // what the response announces to follow its body
+	scratch  []byte
 }
 
 // readHead reads the request and arms its body. What it does not understand is refused by wire.
@@ -117,35 +116,15 @@ func (x *exchange) readHead(in *bufio.Reader, limit int) error {
 	return nil
 }
 
-// open decides from the head, or from why there is none, what fasthttp is shown.
-func (x *exchange) open(broken error) (shown string) {
-	x.served = time.Now()
+// open takes note of what was read, or of why there is nothing to be understood.
+func (x *exchange) open(broken error) {
 	x.broken = broken
 	if broken != nil {
 		x.conn.mustLinger = true
-		return shownGetClose
+		return
 	}
 	x.method = x.line.Method
 	x.readConnection()
-	isHead := string(x.method) == "HEAD"
-	switch {
-	case x.line.Minor == 0 && isHead && x.keepAlive:
-		return shownHead10
-	case x.line.Minor == 0 && isHead:
-		return shownHead10Close
-	case x.line.Minor == 0 && x.keepAlive:
-		return shownGet10
-	case x.line.Minor == 0:
-		return shownGet10Close
-	case isHead && x.keepAlive:
-		return shownHead
-	case isHead:
-		return shownHeadClose
-	case x.keepAlive:
-		return shownGet
-	default:
-		return shownGetClose
-	}
 }
 
 // readConnection reads the fields that govern the connection itself.
@@ -233,6 +212,7 @@ func (x *exchange) reset() {
 	x.method, x.host, x.query, x.upgrade = nil, nil, nil, nil
 	x.client, x.trusted, x.keepAlive, x.proceed, x.inlined = netip.Addr{}, false, false, false, false
 	x.variant, x.attempts, x.status = "", 0, 0
+	x.delivery, x.chunked, x.closes, x.begun = deliverWhole, false, false, false
 	x.retrying, x.reopens, x.cutShort, x.left = false, 0, false, false
 	x.deadline = time.Time{}
 	x.principal, x.presented = nil, 0
@@ -252,11 +232,11 @@ type exchanges struct{ free sync.Pool }
 func (e *Engine) acquireExchange(c *conn) *exchange {
 	x, ok := e.exchanges.free.Get().(*exchange)
 	if !ok {
-		x = &exchange{backReader: bufio.NewReaderSize(nil, backBuffer)}
-		x.relay.x = x
+		x = &exchange{}
 	}
 	x.conn = c
-	x.start = time.Now()
+	x.served = time.Now()
+	x.start = x.served
 	if c.served == 1 {
 		x.start = c.opened
 	}

@@ -6,8 +6,6 @@ import (
 	"net"
 	"time"
 
-	"github.com/valyala/fasthttp"
-
 	"github.com/sluice-gateway/sluice/engine/telemetry"
 	"github.com/sluice-gateway/sluice/engine/upstream"
 	"github.com/sluice-gateway/sluice/engine/wire"
@@ -18,7 +16,7 @@ const inlineBody = 16 << 10
 
 // forward sends the request to a target of its pool and relays the answer. Its loop is the only one
 // that tries again.
-func (e *Engine) forward(x *exchange, ctx *fasthttp.RequestCtx) *Fault {
+func (e *Engine) forward(x *exchange) *Fault {
 	if err := x.inline(); err != nil {
 		return e.faults.badRequest
 	}
@@ -35,7 +33,7 @@ func (e *Engine) forward(x *exchange, ctx *fasthttp.RequestCtx) *Fault {
 			continue
 		}
 		if err == nil {
-			err = e.respond(x, ctx, response)
+			err = e.respond(x, response)
 		}
 		if err == nil {
 			e.begun(x)
@@ -280,8 +278,7 @@ func (e *Engine) ask(x *exchange, raced bool) (*upstream.Response, error) {
 	}
 	x.out = x.appendHead(x.out[:0])
 	x.out = append(x.out, x.payload...)
-	timeouts := x.pool.Timeouts()
-	now := time.Now()
+	timeouts, now := x.pool.Timeouts(), x.spent.since
 	if err := c.Send(x.out, earlier(now.Add(timeouts.Response), x.deadline)); err != nil {
 		return x.early(err)
 	}
@@ -321,8 +318,6 @@ func (e *Engine) faultOf(x *exchange, err error) *Fault {
 		return e.faults.clientGone
 	case errors.Is(err, errUnaskedUpgrade):
 		return e.faults.upgrade
-	case errors.Is(err, errBadResponse):
-		return e.faults.malformed
 	case isTimeout(err) && x.late():
 		return e.faults.routeTimeout
 	default:

@@ -7,31 +7,24 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/valyala/fasthttp"
-
 	"github.com/sluice-gateway/sluice/engine/upstream"
 	"github.com/sluice-gateway/sluice/engine/wire"
 	"github.com/sluice-gateway/sluice/router"
 )
 
-// serve answers one request. It runs on the connection's goroutine.
-func (e *Engine) serve(ctx *fasthttp.RequestCtx) {
-	c, ok := ctx.Conn().(*conn)
-	if !ok || c.x == nil {
-		panic("BUG: a request that no connection read")
-	}
-	x := c.x
+// serve answers one request, on its connection's goroutine, and says whether the connection can carry another one.
+func (e *Engine) serve(x *exchange) (more bool) {
 	x.snap, x.asked = e.snapshot.Load(), true
-	defer e.recovered(x, ctx)
+	defer e.recovered(x, &more)
 	x.identify()
-	if fault := e.handle(x, ctx); fault != nil {
-		x.answer(ctx, fault)
+	if fault := e.handle(x); fault != nil {
+		x.answer(fault)
 	}
-	x.settle(ctx)
+	return x.deliver()
 }
 
 // handle is the way of a request, top to bottom.
-func (e *Engine) handle(x *exchange, ctx *fasthttp.RequestCtx) *Fault {
+func (e *Engine) handle(x *exchange) *Fault {
 	if x.broken != nil {
 		return e.faults.ofHead(x.broken)
 	}
@@ -72,25 +65,30 @@ func (e *Engine) handle(x *exchange, ctx *fasthttp.RequestCtx) *Fault {
 		return fault
 	}
 	x.pool = destination.pool
-	return e.forward(x, ctx)
+	return e.forward(x)
 }
 
 // recovered turns a panic into an answer, so that one request cannot stop the process. Whatever the
 // exchange was doing is abandoned, with its connections.
-func (e *Engine) recovered(x *exchange, ctx *fasthttp.RequestCtx) {
+func (e *Engine) recovered(x *exchange, more *bool) {
 	r := recover()
 	if r == nil {
 		return
 	}
+	*more = false
 	e.logPanic(r)
 	x.metering.reset() // it may be half done
 	x.stopPump()
 	x.drop(false)
 	x.conclude(upstream.Abandoned)
 	x.attempted(0, e.faults.internal.Reason)
-	x.answer(ctx, e.faults.internal)
-	ctx.Response.SetConnectionClose()
+	if x.begun {
+		x.conn.abort()
+		return
+	}
 	x.conn.mustLinger = true
+	x.answer(e.faults.internal)
+	x.deliver()
 }
 
 // contain keeps a panic outside of the handler, where nothing can be answered any more, from stopping
@@ -107,8 +105,8 @@ func (e *Engine) logPanic(r any) {
 }
 
 // answer writes a fault as the response.
-func (x *exchange) answer(ctx *fasthttp.RequestCtx, f *Fault) {
-	x.fault, x.status = f, f.Status
+func (x *exchange) answer(f *Fault) {
+	x.fault, x.status, x.delivery = f, f.Status, deliverWhole
 	x.scratch = f.appendProblem(x.scratch[:0], x.requestID, x.limitToBlame())
 
 	head := x.back[:0]
@@ -136,29 +134,34 @@ func (x *exchange) answer(ctx *fasthttp.RequestCtx, f *Fault) {
 	head = appendDate(head, time.Now())
 	head = append(head, "Content-Length: "...)
 	head = strconv.AppendInt(head, int64(len(x.scratch)), 10)
-	x.back = append(head, "\r\n\r\n"...)
-	if err := x.setHead(ctx); err != nil {
-		panic("BUG: an answer of our own that does not parse: " + err.Error())
+	x.settle()
+	x.back = append(x.appendConnection(append(head, "\r\n"...)), "\r\n"...)
+	if string(x.method) != "HEAD" {
+		x.back = append(x.back, x.scratch...)
 	}
-	ctx.Response.SetBodyRaw(x.scratch)
 }
 
 // settle decides, before the response's head is written, whether the connection can carry another
 // request.
-func (x *exchange) settle(ctx *fasthttp.RequestCtx) {
-	if ctx.Hijacked() {
-		return
-	}
+func (x *exchange) settle() {
 	if x.pump == nil && x.broken == nil {
 		x.discardBuffered()
 	}
-	switch {
-	case x.broken != nil, x.pump != nil, !x.body.Done(), x.malformed():
-		x.conn.mustLinger = true
-		ctx.Response.SetConnectionClose()
-	case x.conn.engine.draining():
-		ctx.Response.SetConnectionClose()
+	x.closes = !x.keepAlive || x.conn.engine.draining()
+	if x.broken != nil || x.pump != nil || !x.body.Done() || x.malformed() || x.conn.mustLinger {
+		x.closes, x.conn.mustLinger = true, true
 	}
+}
+
+// appendConnection appends what the client is told of the connection (RFC 9112 section 9.3).
+func (x *exchange) appendConnection(dst []byte) []byte {
+	switch {
+	case x.closes:
+		return append(dst, "Connection: close\r\n"...)
+	case x.line.Minor == 0:
+		return append(dst, "Connection: keep-alive\r\n"...)
+	}
+	return dst
 }
 
 // malformed says whether what the client sent was refused as no request at all: whatever follows it

@@ -51,7 +51,11 @@ func (e *Engine) observe(x *exchange) {
 		return
 	}
 	r, c := &x.record, x.conn
-	r.Time, r.Duration = x.served, time.Since(x.served)
+	end := c.clock // after the last write
+	if !x.begun || x.delivery == deliverTunnel {
+		end = time.Now()
+	}
+	r.Time, r.Duration = x.served, end.Sub(x.served)
 	r.UpstreamTime, r.Waited = x.spent.upstream, x.spent.waited+c.stalled-x.spent.stalled
 	r.BytesIn, r.BytesOut = c.consumed()-x.spent.read, c.written-x.spent.written
 	r.RequestID, r.TraceID, r.Method = x.requestID, x.trace.ID(), x.method
@@ -134,7 +138,7 @@ func (x *exchange) recordLimit(r *telemetry.Record) {
 // consumed is how many bytes of the stream have been used up.
 func (c *conn) consumed() uint64 {
 	if c.in == nil {
-		return 0
+		return c.received
 	}
 	return c.received - uint64(c.in.Buffered()) // #nosec G115 -- part of them
 }

@@ -2,18 +2,11 @@ package engine
 
 import (
 	"io"
-	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/sluice-gateway/sluice/engine/upstream"
 	"github.com/sluice-gateway/sluice/engine/wire"
-)
-
-const (
-	pumpBuffer = 32 << 10
-	// chunkRoom is what a chunk's size line and its end take beside the data.
-	chunkRoom = len("ffffffff\r\n") + len("\r\n")
 )
 
 // pump carries a request's body to the target while the connection's goroutine waits for the answer,
@@ -26,8 +19,7 @@ type pump struct {
 	complete bool   // the whole body was sent; valid once done is closed
 	fault    *Fault // the client's doing that ended it; valid once done is closed
 	sent     int64
-	chunked  bool
-	buffer   []byte
+	piece    piece
 	awaiting atomic.Int64 // since when the client's next bytes are waited for, by the engine's clock; 0: they are not
 	awaited  atomic.Int64 // how long others were, in nanoseconds
 	ending   atomic.Bool  // the body's last bytes are being sent
@@ -47,7 +39,7 @@ func (x *exchange) startPump() error {
 	x.proceed = false
 	p := &pump{
 		x: x, upstream: x.upstream, done: make(chan struct{}),
-		chunked: x.framing.Kind == wire.Chunked, buffer: x.conn.engine.buffers.acquire(),
+		piece: piece{x.conn.engine.buffers.acquire(), x.framing.Kind == wire.Chunked},
 	}
 	x.pump = p
 	x.held(false)
@@ -100,13 +92,13 @@ func (x *exchange) endPump() {
 func (p *pump) run() {
 	e := p.x.conn.engine
 	defer close(p.done)
-	defer e.buffers.release(p.buffer)
+	defer e.buffers.release(p.piece.buffer)
 	defer e.contain(func() { p.fail(e.faults.internal) })
 	for {
 		n, err := p.read()
 		if n > 0 {
 			p.sent += int64(n)
-			p.ending.Store(!p.chunked && p.x.body.Done())
+			p.ending.Store(!p.piece.chunked && p.x.body.Done())
 			if p.x.route.tooLarge(p.sent) {
 				p.fail(p.x.conn.engine.faults.tooLarge)
 				return
@@ -130,7 +122,7 @@ func (p *pump) run() {
 func (p *pump) read() (int, error) {
 	began := p.x.conn.engine.now()
 	p.awaiting.Store(int64(began))
-	n, err := p.x.body.Read(p.space())
+	n, err := p.x.body.Read(p.piece.space())
 	p.awaiting.Store(0)
 	p.awaited.Add(int64(p.x.conn.engine.now() - began))
 	return n, err
@@ -145,29 +137,11 @@ func (p *pump) waited() time.Duration {
 	return waited
 }
 
-// space is where data is read to: behind the room for a chunk's size line, if there is one.
-func (p *pump) space() []byte {
-	if !p.chunked {
-		return p.buffer
-	}
-	return p.buffer[chunkRoom-2 : len(p.buffer)-2]
-}
-
-// send writes the n bytes read into space. A target that takes no more may have answered: the
+// send writes the n bytes that were read. A target that takes no more may have answered: the
 // connection stays, for the answer to be read, within the time an answer may take.
 func (p *pump) send(n int) bool {
-	data := p.buffer[:n]
-	if p.chunked {
-		size := strconv.AppendInt(make([]byte, 0, chunkRoom), int64(n), 16)
-		start := chunkRoom - 2 - len(size) - 2
-		copy(p.buffer[start:], size)
-		copy(p.buffer[start+len(size):], "\r\n")
-		end := chunkRoom - 2 + n
-		copy(p.buffer[end:], "\r\n")
-		data = p.buffer[start : end+2]
-	}
 	timeouts := p.x.pool.Timeouts()
-	if err := p.upstream.Send(data, time.Now().Add(timeouts.Idle)); err != nil {
+	if err := p.upstream.Send(p.piece.framed(n), time.Now().Add(timeouts.Idle)); err != nil {
 		p.upstream.HeadBy(time.Now().Add(timeouts.Response))
 		return false
 	}
@@ -178,8 +152,8 @@ func (p *pump) send(n int) bool {
 func (p *pump) finish() {
 	timeouts := p.x.pool.Timeouts()
 	p.ending.Store(true)
-	if p.chunked {
-		end := append(p.buffer[:0], "0\r\n"...)
+	if p.piece.chunked {
+		end := append(p.piece.buffer[:0], "0\r\n"...)
 		for _, f := range p.x.body.Trailers() {
 			if p.x.trailerPasses(f.Name) {
 				end = appendField(end, f.Name, f.Value)

@@ -1,13 +1,11 @@
 package engine
 
 import (
-	"bufio"
+	"bytes"
 	"errors"
-	"fmt"
 	"io"
-	"net"
+	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -16,104 +14,94 @@ import (
 	"github.com/sluice-gateway/sluice/engine/wire"
 )
 
-// backBuffer is room for the response heads that are usual; larger ones cost an allocation.
-const backBuffer = 4 << 10
+var errUnaskedUpgrade = errors.New("engine: the target switched protocols without being asked")
 
-var (
-	errUnaskedUpgrade = errors.New("engine: the target switched protocols without being asked")
-	errBadResponse    = errors.New("engine: the target's response cannot be relayed")
+// delivery is how a response that has been made goes to the client.
+type delivery uint8
+
+const (
+	deliverWhole      delivery = iota // all of it is here
+	deliverBody                       // its body is to come from the target, and ends as its framing says
+	deliverUntilClose                 // likewise, but it ends with the connection
+	deliverTunnel                     // both sides speak another protocol afterwards
 )
 
-// respond hands the target's answer to fasthttp. The body follows as it comes, unless all of it is
+// respond makes the target's answer the client's. The body follows as it comes, unless all of it is
 // already here: then the target, and its connection, is free before the client has read a byte.
-func (e *Engine) respond(x *exchange, ctx *fasthttp.RequestCtx, r *upstream.Response) error {
+func (e *Engine) respond(x *exchange, r *upstream.Response) error {
 	if r.Status.Code == 101 {
-		return x.switchProtocols(ctx, r)
+		return x.switchProtocols(r)
 	}
 	x.status = r.Status.Code
 	x.back = x.appendResponseHead(x.back[:0], r)
-	unknown := r.Framing.Kind == wire.Chunked || r.Framing.Kind == wire.UntilClose
-	if unknown && x.line.Minor == 0 {
-		x.held(true)
-		x.back = append(x.back, "Connection: close\r\n\r\n"...)
-		x.relayUntilClose(ctx)
-		return nil
-	}
 	if r.Framing.Kind == wire.Length {
 		x.back = append(x.back, "Content-Length: "...)
 		x.back = strconv.AppendInt(x.back, r.Framing.Length, 10)
 		x.back = append(x.back, "\r\n"...)
 	}
-	x.back = append(x.back, "\r\n"...)
-	if err := x.setHead(ctx); err != nil {
-		return &upstream.Error{Phase: upstream.PhaseHead, Err: fmt.Errorf("%w: %v", errBadResponse, err), Answered: true}
-	}
 	if x.upstream.Whole() {
-		return x.respondWhole(ctx, r)
+		return x.respondWhole(r)
 	}
-	return x.respondStream(ctx, r, unknown)
+	return x.respondStream(r)
 }
 
-func (x *exchange) respondWhole(ctx *fasthttp.RequestCtx, r *upstream.Response) error {
-	x.buffer = x.buffer[:0]
-	for {
-		if len(x.buffer) == cap(x.buffer) {
-			x.buffer = append(x.buffer, 0)[:len(x.buffer)]
-		}
-		n, err := r.Body.Read(x.buffer[len(x.buffer):cap(x.buffer)])
-		x.buffer = x.buffer[:len(x.buffer)+n]
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
+func (x *exchange) respondWhole(r *upstream.Response) error {
+	x.stopPump()
+	x.settle()
+	x.back = append(x.appendConnection(x.back), "\r\n"...)
+	for !r.Body.Done() {
+		x.back = slices.Grow(x.back, int(max(r.Body.Len(), 1)))
+		n, err := r.Body.Read(x.back[len(x.back):cap(x.back)])
+		x.back = x.back[:len(x.back)+n]
+		if err != nil && err != io.EOF {
 			return &upstream.Error{Phase: upstream.PhaseBody, Err: err, Answered: true}
 		}
 	}
-	if len(x.buffer) > 0 {
-		ctx.Response.SetBodyRaw(x.buffer)
-	}
-	x.stopPump()
 	x.drop(x.upstream.Reusable() && !x.halted.Load())
 	x.conclude(x.outcome()) // the target has done its work, however long the client takes to read of it
 	return nil
 }
 
-func (x *exchange) respondStream(ctx *fasthttp.RequestCtx, r *upstream.Response, unknown bool) error {
-	limit := x.deadline
-	size := int(r.Framing.Length)
+func (x *exchange) respondStream(r *upstream.Response) error {
+	limit, unknown := x.deadline, r.Framing.Kind != wire.Length
+	x.delivery, x.chunked = deliverBody, unknown
 	x.held(unknown)
+	x.settle()
 	if unknown {
-		limit, size = time.Time{}, -1
-		x.announceTrailers(ctx, r)
+		limit = time.Time{}
 	}
+	switch {
+	case unknown && x.line.Minor == 0: // it knows of no chunks
+		x.delivery, x.chunked, x.closes = deliverUntilClose, false, true
+	case unknown:
+		x.back = x.announceTrailers(append(x.back, "Transfer-Encoding: chunked\r\n"...), r)
+	}
+	x.back = append(x.appendConnection(x.back), "\r\n"...)
 	if err := x.upstream.Stream(x.pool.Timeouts().Idle, limit); err != nil {
 		return &upstream.Error{Phase: upstream.PhaseBody, Err: err, Answered: true}
 	}
-	ctx.Response.ImmediateHeaderFlush = true
-	x.relay.response, x.relay.header = r, &ctx.Response.Header
-	ctx.Response.SetBodyStream(&x.relay, size)
 	return nil
 }
 
-// setHead makes x.back the head of fasthttp's response. Parsing it, instead of setting field by
-// field, keeps names, order, repetitions and Date as they are.
-func (x *exchange) setHead(ctx *fasthttp.RequestCtx) error {
-	h := &ctx.Response.Header
-	ctx.Response.ResetBody()
-	h.DisableNormalizing()
-	x.backSource.Reset(x.back)
-	reader := x.backReader
-	if len(x.back) > reader.Size() {
-		reader = bufio.NewReaderSize(nil, len(x.back))
+// deliver sends the response that has been made, and says whether the connection can carry another exchange.
+func (x *exchange) deliver() (more bool) {
+	x.begun = true
+	switch x.delivery {
+	case deliverTunnel:
+		x.tunnel()
+		return false
+	case deliverUntilClose:
+		// One that was cut short ends with a reset, the only way left to tell.
+		if !x.relay() {
+			x.conn.abort()
+		}
+		return false
+	case deliverBody:
+		return x.relay() && !x.closes
+	default:
+		_, err := x.conn.Write(x.back)
+		return err == nil && !x.closes
 	}
-	reader.Reset(&x.backSource)
-	if err := h.Read(reader); err != nil {
-		return err
-	}
-	// A response without a length is taken for one that ends with the connection; how it really
-	// ends is decided when its body is set.
-	h.ResetConnectionClose()
-	return nil
 }
 
 // appendResponseHead appends what may pass of a target's head, without framing and without the
@@ -123,7 +111,9 @@ func (x *exchange) appendResponseHead(dst []byte, r *upstream.Response) []byte {
 	dated, keep := false, x.stricter(r.Fields)
 	for _, f := range r.Fields {
 		if wire.EqualFold(f.Name, "content-length") && r.Framing.Kind == wire.NoBody {
-			dst = appendField(dst, f.Name, f.Value)
+			if r.Status.Code != 204 { // RFC 9110 section 8.6
+				dst = appendField(dst, f.Name, f.Value)
+			}
 			continue
 		}
 		class := x.snap.responses.class(f.Name)
@@ -189,120 +179,95 @@ func appendID(dst []byte, name string, id []byte) []byte {
 }
 
 // announceTrailers names, in the head, the fields that the target says will follow the body.
-func (x *exchange) announceTrailers(ctx *fasthttp.RequestCtx, r *upstream.Response) {
+func (x *exchange) announceTrailers(dst []byte, r *upstream.Response) []byte {
 	for _, f := range r.Fields {
 		if !wire.EqualFold(f.Name, "trailer") {
 			continue
 		}
 		for name := range wire.Tokens(f.Value) {
-			if x.snap.responses.class(name) != headerPlain || ctx.Response.Header.AddTrailerBytes(name) != nil {
-				continue
+			if x.snap.responses.class(name) == headerPlain {
+				x.trailers = append(x.trailers, name)
+				dst = appendField(dst, []byte("Trailer"), name)
 			}
-			x.trailers = append(x.trailers, string(name))
 		}
 	}
+	return dst
 }
 
-// relay is the body of a streamed response, as fasthttp reads it.
-type relay struct {
-	x        *exchange
-	response *upstream.Response
-	header   *fasthttp.ResponseHeader
-}
-
-// Read gives what has come of the body.
-func (r *relay) Read(p []byte) (int, error) {
-	begin := time.Now()
-	n, err := r.response.Body.Read(p)
-	r.x.spent.upstream += time.Since(begin)
-	if err == io.EOF {
-		r.setTrailers()
-	}
-	return n, err
-}
-
-// SupportsBodyWriteTo lets fasthttp use WriteTo, which passes larger pieces than Read is asked for.
-func (r *relay) SupportsBodyWriteTo() bool { return true }
-
-// WriteTo writes the body to w, each piece as soon as it comes. An error leaves the response
-// unfinished, so that fasthttp closes the connection: a body that was cut short must not look whole.
-func (r *relay) WriteTo(w io.Writer) (int64, error) {
-	if r.response.Framing.Kind == wire.Length {
-		// The head has been flushed. fasthttp flushes chunks, but would hold back pieces of a body of
-		// known length until its buffer is full.
-		w = r.x.conn
-	}
-	buffer := r.x.conn.engine.buffers.acquire()
-	defer r.x.conn.engine.buffers.release(buffer)
-	var total int64
+// relay sends the response as it comes from the target, and then ends the exchange with that. It is false if the
+// client cannot have got all of it. A body that was cut short never looks whole: its last chunk is not sent, or some of
+// its length is missing, and the connection is closed.
+func (x *exchange) relay() (whole bool) {
+	defer x.endUpstream()
+	body, p := &x.upstream.Response().Body, piece{x.conn.engine.buffers.acquire(), x.chunked}
+	defer x.conn.engine.buffers.release(p.buffer)
 	for {
-		late := r.x.late()
-		n, err := r.Read(buffer)
-		if n > 0 {
-			m, werr := w.Write(buffer[:n])
-			total += int64(m)
-			if werr != nil {
-				r.x.conn.gone.Store(true)
-				r.x.left = true
-				return total, werr
+		if len(x.back) > 0 && !body.Ready() { // the head does not wait for the body
+			if !x.send(x.back) {
+				return false
 			}
+			x.back = x.back[:0]
 		}
-		if err == io.EOF {
-			return total, nil
+		late, begin := x.late(), time.Now()
+		n, err := body.Read(p.space())
+		x.spent.upstream += time.Since(begin)
+		if err != nil && err != io.EOF {
+			x.logCut(err, late)
+			if len(x.back) > 0 {
+				x.send(x.back)
+			}
+			return false
 		}
-		if err != nil {
-			r.x.logCut(err, late)
-			return total, err
+		if done := body.Done(); !x.sendPart(p, n, done) || done {
+			return done && !x.left
 		}
 	}
 }
 
-func (r *relay) setTrailers() {
-	for _, f := range r.response.Body.Trailers() {
-		for _, name := range r.x.trailers {
-			if strings.EqualFold(string(f.Name), name) {
-				r.header.AddBytesV(name, f.Value)
+// sendPart sends what is there of a response: what is left of its head, n bytes of its body that are in p, and its end.
+func (x *exchange) sendPart(p piece, n int, done bool) bool {
+	part := p.framed(n)
+	if len(x.back) > 0 || done && x.chunked {
+		x.back = append(x.back, part...)
+		if done && x.chunked {
+			x.back = x.appendEnd(x.back)
+		}
+		part = x.back
+		x.back = x.back[:0]
+	}
+	return len(part) == 0 || x.send(part)
+}
+
+// appendEnd appends the last chunk, with those trailers that were announced.
+func (x *exchange) appendEnd(dst []byte) []byte {
+	dst = append(dst, "0\r\n"...)
+	for _, f := range x.upstream.Response().Body.Trailers() {
+		for _, name := range x.trailers {
+			if bytes.EqualFold(f.Name, name) {
+				dst = appendField(dst, f.Name, f.Value)
+				break
 			}
 		}
 	}
+	return append(dst, "\r\n"...)
 }
 
-// Close ends the exchange with the target, however the response ended. A request body that is still
+func (x *exchange) send(p []byte) bool {
+	_, err := x.conn.Write(p)
+	x.left = x.left || err != nil
+	return err == nil
+}
+
+// endUpstream ends the exchange with the target, however the response ended. A request body that is still
 // on its way is no longer wanted.
-func (r *relay) Close() error {
-	x := r.x
-	clean := x.upstream != nil && x.upstream.Reusable()
+func (x *exchange) endUpstream() {
+	clean := x.upstream.Reusable()
 	x.joinPump()
 	if x.pump != nil {
 		clean = false
 		x.stopPump()
 	}
 	x.drop(clean && !x.halted.Load())
-	return nil
-}
-
-// relayUntilClose answers an HTTP/1.0 client, which knows no chunks: its response ends when the
-// connection does. One that was cut short ends with a reset, the only way left to tell.
-func (x *exchange) relayUntilClose(ctx *fasthttp.RequestCtx) {
-	ctx.HijackSetNoResponse(true)
-	ctx.Hijack(func(net.Conn) {
-		defer x.conn.engine.contain(x.conn.abort)
-		if err := x.writeUntilClose(); err != nil {
-			x.conn.abort()
-		}
-	})
-}
-
-func (x *exchange) writeUntilClose() error {
-	if err := x.upstream.Stream(x.pool.Timeouts().Idle, time.Time{}); err != nil {
-		return err
-	}
-	if _, err := x.conn.Write(x.back); err != nil {
-		return err
-	}
-	x.relay.response = x.upstream.Response()
-	_, err := x.relay.WriteTo(x.conn)
-	return errors.Join(err, x.relay.Close())
 }
 
 // logCut notes a response that its target did not finish. If the exchange was late before the target was asked for

@@ -9,15 +9,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/valyala/fasthttp"
-
 	"github.com/sluice-gateway/sluice/engine/upstream"
 	"github.com/sluice-gateway/sluice/engine/wire"
 )
 
 // switchProtocols answers 101 and joins the two connections. A target that switches without having
 // been asked, or to something else, is refused.
-func (x *exchange) switchProtocols(ctx *fasthttp.RequestCtx, r *upstream.Response) error {
+func (x *exchange) switchProtocols(r *upstream.Response) error {
 	if len(x.upgrade) == 0 || !bytes.EqualFold(upgradeOf(r.Fields), x.upgrade) {
 		return errUnaskedUpgrade
 	}
@@ -26,11 +24,7 @@ func (x *exchange) switchProtocols(ctx *fasthttp.RequestCtx, r *upstream.Respons
 	x.back = append(x.back, "Connection: Upgrade\r\nUpgrade: "...)
 	x.back = append(x.back, x.upgrade...)
 	x.back = append(x.back, "\r\n\r\n"...)
-	ctx.HijackSetNoResponse(true)
-	ctx.Hijack(func(net.Conn) {
-		defer x.conn.engine.contain(func() {})
-		x.tunnel()
-	})
+	x.delivery = deliverTunnel
 	return nil
 }
 

@@ -37,6 +37,8 @@ type Conn struct {
 	mu      sync.Mutex
 	headBy  time.Time // set by HeadBy
 	arrived bool      // the head has come: HeadBy is too late
+	reads   span
+	writes  span
 
 	idle  time.Duration // longest pause between two reads; 0: the deadline set by Receive holds
 	limit time.Time     // no read may last longer than this; zero: none
@@ -94,11 +96,33 @@ func (c *Conn) Read(p []byte) (int, error) {
 		if !c.limit.IsZero() && c.limit.Before(deadline) {
 			deadline = c.limit
 		}
-		if err := c.Conn.SetReadDeadline(deadline); err != nil {
+		if err := c.readBy(deadline); err != nil {
 			return 0, err
 		}
 	}
-	return c.Conn.Read(p)
+	for {
+		n, err := c.Conn.Read(p)
+		if err == nil || n > 0 || !isTimeout(err) || !c.readOn() {
+			return n, err
+		}
+	}
+}
+
+// readOn says that reads gave up before their time, and lets them go on.
+func (c *Conn) readOn() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.reads.early(time.Now()) && c.SetReadDeadline(c.reads.set) == nil
+}
+
+// readBy lets reads wait until deadline; a zero one means none.
+func (c *Conn) readBy(deadline time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.reads.until(deadline) {
+		return c.SetReadDeadline(deadline)
+	}
+	return nil
 }
 
 // Reused says whether the connection has carried an exchange before this one.
@@ -106,13 +130,23 @@ func (c *Conn) Reused() bool { return c.exchanges > 0 }
 
 // Send writes p whole before deadline; a zero deadline means none.
 func (c *Conn) Send(p []byte, deadline time.Time) error {
-	if err := c.SetWriteDeadline(deadline); err != nil {
-		return &Error{Phase: PhaseSend, Err: err}
+	// A TLS connection is spent by a write that gives up, be it before its time.
+	if move := c.writes.until(deadline); move || c.Conn != c.socket {
+		c.writes.set = deadline
+		if err := c.SetWriteDeadline(deadline); err != nil {
+			return &Error{Phase: PhaseSend, Err: err}
+		}
 	}
-	if _, err := c.Conn.Write(p); err != nil {
-		return &Error{Phase: PhaseSend, Err: err}
+	for {
+		n, err := c.Conn.Write(p)
+		if err == nil {
+			return nil
+		}
+		p = p[n:]
+		if !isTimeout(err) || !c.writes.early(time.Now()) || c.SetWriteDeadline(c.writes.set) != nil {
+			return &Error{Phase: PhaseSend, Err: err}
+		}
 	}
-	return nil
 }
 
 // Receive reads the head of the final response to a request of this method, passing over interim
@@ -152,7 +186,9 @@ func (c *Conn) HeadBy(deadline time.Time) {
 		return
 	}
 	c.headBy = deadline
-	_ = c.SetReadDeadline(deadline)
+	if c.reads.until(deadline) {
+		_ = c.SetReadDeadline(deadline)
+	}
 }
 
 func (c *Conn) await(deadline time.Time) error {
@@ -161,7 +197,10 @@ func (c *Conn) await(deadline time.Time) error {
 	if !c.headBy.IsZero() {
 		deadline = c.headBy
 	}
-	return c.SetReadDeadline(deadline)
+	if c.reads.until(deadline) {
+		return c.SetReadDeadline(deadline)
+	}
+	return nil
 }
 
 func (c *Conn) arrive() {
@@ -207,7 +246,7 @@ func (c *Conn) Stream(idle time.Duration, limit time.Time) error {
 	if idle > 0 {
 		return nil
 	}
-	return c.SetReadDeadline(limit)
+	return c.readBy(limit)
 }
 
 // Whole says whether all of the response's body has already arrived, so that reading it cannot block.

@@ -77,6 +77,19 @@ func (b *Body) Read(p []byte) (int, error) {
 // one. Nothing follows a body that runs until close: its connection is spent.
 func (b *Body) Done() bool { return b.err == io.EOF }
 
+// Ready reports whether Read has something to say without waiting: bytes, the end, or an error.
+func (b *Body) Ready() bool {
+	if b.err != nil || b.kind == NoBody || b.kind == Length && b.left == 0 {
+		return true
+	}
+	for b.kind == Chunked && b.chunks.state != data && b.br.Buffered() > 0 {
+		if b.err = b.readFraming(); b.err != nil {
+			return true
+		}
+	}
+	return b.br.Buffered() > 0
+}
+
 // Trailers returns the trailer fields of a chunked body after io.EOF, else nothing. They are valid until
 // Reset.
 func (b *Body) Trailers() []Field { return b.trailers }

@@ -276,3 +276,54 @@ func flat(fields []Field) string {
 	}
 	return strings.Join(parts, "|")
 }
+
+// TestBodyReady: Ready tells whether Read would wait, for every way of a body to arrive in two parts; and to ask changes
+// nothing of what is read.
+func TestBodyReady(t *testing.T) {
+	for _, tt := range chunkings {
+		for cut := range len(tt.stream) {
+			var arrived bytes.Buffer
+			waits := false
+			arrived.WriteString(tt.stream[:cut])
+			br := bufio.NewReaderSize(readerFunc(func(p []byte) (int, error) {
+				if arrived.Len() == 0 {
+					waits = true
+					return 0, io.ErrNoProgress
+				}
+				return arrived.Read(p)
+			}), 16<<10)
+			if cut > 0 {
+				if _, err := br.Peek(cut); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var b Body
+			b.Reset(br, Framing{Kind: Chunked})
+			var payload []byte
+			for b.Ready() {
+				p := make([]byte, 3)
+				n, err := b.Read(p)
+				payload = append(payload, p[:n]...)
+				if waits {
+					t.Fatalf("%q: ready after %d bytes, and waits", tt.stream, cut)
+				}
+				if err != nil {
+					break
+				}
+			}
+			if !strings.HasPrefix(tt.payload, string(payload)) {
+				t.Fatalf("%q: %q read of the first %d bytes", tt.stream, payload, cut)
+			}
+			if waits || b.err != nil {
+				continue
+			}
+			if n, _ := b.Read(make([]byte, 1)); n > 0 || !waits {
+				t.Fatalf("%q: not ready after %d bytes, and does not wait", tt.stream, cut)
+			}
+		}
+	}
+}
+
+type readerFunc func(p []byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
