@@ -8,10 +8,12 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync/atomic"
 	"time"
 
 	"github.com/sluice-gateway/sluice/auth"
+	"github.com/sluice-gateway/sluice/engine/socket"
 	"github.com/sluice-gateway/sluice/engine/upstream"
 	"github.com/sluice-gateway/sluice/engine/wire"
 )
@@ -37,17 +39,19 @@ const (
 // conn is one client connection. Its exchange is used by the connection's goroutine, and by the goroutine that pumps
 // the request's body while that one waits.
 type conn struct {
-	net.Conn          // the stream: TLS, or the socket itself
-	socket   net.Conn // the connection below
+	net.Conn              // the stream: TLS, or the socket itself
+	socket   net.Conn     // the connection below
+	plain    *socket.Conn // the stream, if it is the socket itself; else nil
 	secure   *tls.Conn
 	engine   *Engine
 	peer     netip.Addr
 	opened   time.Time
 
-	in     *bufio.Reader // nil while nothing is there to be read, if the stream is the socket itself
+	in     *bufio.Reader // nil while a plain connection waits
 	phase  phase
-	first  first
-	readBy time.Time // when reads give up; see idleBy
+	arrive func() bool // takes in what has arrived on a plain connection; made once, so that to wait does not allocate
+	broken error       // what it found, if not a request's first bytes
+	readBy time.Time   // when reads give up; see idleBy
 
 	clock         time.Time // when it was last looked at, at the end of a write
 	served        int       // requests so far
@@ -71,16 +75,21 @@ type conn struct {
 	watched   watched
 }
 
-func newConn(e *Engine, socket net.Conn, config *tls.Config) *conn {
-	c := &conn{Conn: socket, socket: socket, engine: e, peer: peerAddress(socket), opened: time.Now(), stripe: e.connected.Add(1)}
+func newConn(e *Engine, client net.Conn, config *tls.Config) *conn {
+	c := &conn{Conn: client, socket: client, engine: e, peer: peerAddress(client), opened: time.Now(), stripe: e.connected.Add(1)}
 	c.clock = c.opened
-	e.conns.add(c)
-	if config != nil {
-		c.secure = tls.Server(socket, config)
-		c.Conn = c.secure
-	} else if c.watched.raw != nil {
-		c.lookFirst()
+	plain, ok := socket.New(client)
+	if ok {
+		c.Conn = plain
 	}
+	switch {
+	case config != nil:
+		c.secure = tls.Server(c.Conn, config)
+		c.Conn = c.secure
+	case ok:
+		c.plain, c.arrive = plain, c.takeIn
+	}
+	e.conns.add(c)
 	return c
 }
 
@@ -94,8 +103,8 @@ func peerAddress(socket net.Conn) netip.Addr {
 // drive answers the requests of a connection, one after the other. fasthttp calls it on a goroutine of its pool, in
 // place of its own loop, and closes the connection afterwards: requests are read by package wire alone, so that there is
 // no second parser that could read them differently, and answers are bytes before they get here.
-func (e *Engine) drive(socket net.Conn) error {
-	c, ok := socket.(*conn)
+func (e *Engine) drive(client net.Conn) error {
+	c, ok := client.(*conn)
 	if !ok {
 		panic("BUG: a connection that was not accepted here")
 	}
@@ -152,7 +161,7 @@ func (c *conn) await(settings *serverSettings) error {
 		if err := c.idleBy(now, limit); err != nil {
 			return err
 		}
-		if err := c.peek(settings.maxHeaderBytes); err == nil || !isTimeout(err) || !time.Now().Before(limit) {
+		if err := c.peek(); err == nil || !isTimeout(err) || !time.Now().Before(limit) {
 			return err
 		}
 	}
@@ -172,16 +181,39 @@ func (c *conn) readUntil(t time.Time) error {
 	return c.SetReadDeadline(t)
 }
 
-// peek waits until there is something to read.
-func (c *conn) peek(size int) error {
-	if c.first.look != nil {
-		return c.peekSocket(size)
+// peek waits until there is something to read, on a plain connection without a buffer.
+func (c *conn) peek() error {
+	if c.plain != nil {
+		if c.served > 0 {
+			// Who reads at once finds nothing, parks and is woken by the poller: on a busy core, others have something to
+			// do until the next request is there.
+			runtime.Gosched()
+		}
+		if err := c.plain.Await(c.arrive); err != nil {
+			return err
+		}
+		return c.broken
 	}
-	if c.in == nil {
-		c.in = c.engine.inputs.acquire(source{c}, size)
-	}
+	c.borrow()
 	_, err := c.in.Peek(1)
 	return err
+}
+
+func (c *conn) borrow() {
+	if c.in == nil {
+		c.in = c.engine.inputs.acquire(source{c}, c.engine.snapshot.Load().server.maxHeaderBytes)
+	}
+}
+
+// takeIn reads what has arrived on a plain connection. If that is nothing the buffer is given back.
+func (c *conn) takeIn() (done bool) {
+	c.borrow()
+	if _, c.broken = c.in.Peek(1); c.broken != socket.ErrNothing {
+		return true
+	}
+	c.engine.inputs.release(c.in)
+	c.in = nil
+	return false
 }
 
 func (c *conn) handshake(timeout time.Duration) error {
@@ -216,17 +248,11 @@ type source struct{ c *conn }
 
 func (s source) Read(p []byte) (int, error) {
 	c := s.c
-	var n int
-	var err error
 	switch c.phase {
-	case phaseIdle:
-		n, err = c.first.read(c.Conn, p)
 	case phaseHead:
 		if err := c.readUntil(c.x.headDeadline()); err != nil {
 			return 0, err
 		}
-		n, err = c.Conn.Read(p)
-		c.x.served = time.Now()
 	case phaseBody:
 		if err := c.readUntil(c.x.bodyDeadline(time.Now())); err != nil {
 			return 0, err
@@ -234,9 +260,10 @@ func (s source) Read(p []byte) (int, error) {
 		if err := c.x.wanted(); err != nil {
 			return 0, err
 		}
-		n, err = c.Conn.Read(p)
-	case phaseTunnel:
-		n, err = c.Conn.Read(p)
+	}
+	n, err := c.Conn.Read(p)
+	if c.phase == phaseHead {
+		c.x.served = time.Now()
 	}
 	c.received += uint64(n) // #nosec G115 -- not negative
 	return n, err

@@ -26,7 +26,7 @@ func (e *Engine) forward(x *exchange) *Fault {
 	}
 	for raced := false; ; {
 		x.attempts++
-		x.spent.since = e.started.Add(choice.Now)
+		x.spent.since = x.at(e.started.Add(choice.Now))
 		x.attempting()
 		response, err := e.ask(x, raced)
 		if err == nil && e.passOver(x, &choice, response) {

@@ -51,11 +51,7 @@ func (e *Engine) observe(x *exchange) {
 		return
 	}
 	r, c := &x.record, x.conn
-	end := c.clock // after the last write
-	if !x.begun || x.delivery == deliverTunnel {
-		end = time.Now()
-	}
-	r.Time, r.Duration = x.served, end.Sub(x.served)
+	r.Time, r.Duration = x.served, x.now().Sub(x.served)
 	r.UpstreamTime, r.Waited = x.spent.upstream, x.spent.waited+c.stalled-x.spent.stalled
 	r.BytesIn, r.BytesOut = c.consumed()-x.spent.read, c.written-x.spent.written
 	r.RequestID, r.TraceID, r.Method = x.requestID, x.trace.ID(), x.method
@@ -95,6 +91,18 @@ func (e *Engine) observe(x *exchange) {
 	e.offenders.Observe(r, x.snap.server.clientKey(r.Address))
 	x.export()
 }
+
+// now is the time, for an exchange that is over the time of its last write.
+func (x *exchange) now() time.Time {
+	if x.begun && x.delivery != deliverTunnel {
+		return x.at(x.conn.clock)
+	}
+	return x.at(time.Now())
+}
+
+// at is t by the clock of the exchange: its times differ by what the monotonic clock says, however the other one is
+// set meanwhile.
+func (x *exchange) at(t time.Time) time.Time { return x.served.Add(t.Sub(x.served)) }
 
 // barePath is what can be told of a target that was refused: its path, if it begins with that, and nothing in which a
 // credential may be.

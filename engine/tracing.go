@@ -54,7 +54,7 @@ type recording struct {
 func (x *exchange) stepped(kind telemetry.StepKind, began time.Time) {
 	if x.recording.on {
 		id := telemetry.NewSpanID(x.conn.engine.random)
-		x.recording.steps = append(x.recording.steps, telemetry.Step{Kind: kind, ID: id, Begin: began, End: time.Now()})
+		x.recording.steps = append(x.recording.steps, telemetry.Step{Kind: kind, ID: id, Begin: x.at(began), End: x.now()})
 	}
 }
 
@@ -93,7 +93,7 @@ func (x *exchange) attempted(status int, reason string) {
 	if x.cutShort {
 		reason = reasonUpstreamCut
 	}
-	s.End, s.Status, s.Reason = time.Now(), status, reason
+	s.End, s.Status, s.Reason = x.now(), status, reason
 }
 
 // export has the spans of an exchange sent that has ended, by the tracer of today: an exchange may be older.

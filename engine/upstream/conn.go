@@ -5,12 +5,9 @@ import (
 	"net"
 	"runtime"
 	"sync"
-	"syscall"
 	"time"
-	"unsafe"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/sluice-gateway/sluice/engine/socket"
 	"github.com/sluice-gateway/sluice/engine/wire"
 )
 
@@ -24,8 +21,8 @@ const (
 // Conn is one connection to a target. Between Acquire and Release it belongs to one exchange, whose
 // goroutines may read and write it at the same time, as with any net.Conn.
 type Conn struct {
-	net.Conn          // the stream: TLS, or the socket itself
-	socket   net.Conn // the TCP connection below
+	net.Conn              // the stream: TLS, or the socket itself
+	socket   *socket.Conn // the connection below
 	lease    any
 	readers  *readers
 
@@ -42,11 +39,6 @@ type Conn struct {
 
 	idle  time.Duration // longest pause between two reads; 0: the deadline set by Receive holds
 	limit time.Time     // no read may last longer than this; zero: none
-
-	raw    syscall.RawConn
-	look   func(fd uintptr) // sets quiet; made once, so that a look does not allocate
-	peeked byte
-	quiet  bool // nothing to read, not closed
 }
 
 // Response is the head of a target's answer, and its body. It is valid until the lease ends.
@@ -59,35 +51,9 @@ type Response struct {
 	persistent bool
 }
 
-func newConn(stream, socket net.Conn, buffers *readers) *Conn {
-	c := &Conn{Conn: stream, socket: socket, readers: buffers}
-	sc, ok := socket.(syscall.Conn)
-	if !ok {
-		return c
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return c
-	}
-	c.raw = raw
-	c.look = func(fd uintptr) {
-		// Nothing in here waits, so the scheduler need not hear of the call.
-		_, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&c.peeked)), 1, // #nosec G103 -- one byte
-			unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
-		c.quiet = errno == unix.EAGAIN
-	}
-	return c
-}
-
 // clean says whether an idle connection is open and silent. Bytes that nobody asked for would
 // become the answer to the next request (response-queue poisoning).
-func (c *Conn) clean() bool {
-	if c.raw == nil {
-		return false
-	}
-	c.quiet = false
-	return c.raw.Control(c.look) == nil && c.quiet
-}
+func (c *Conn) clean() bool { return c.socket.Quiet() }
 
 // Read reads from the stream, waiting no longer than the pause allowed.
 func (c *Conn) Read(p []byte) (int, error) {
@@ -131,7 +97,7 @@ func (c *Conn) Reused() bool { return c.exchanges > 0 }
 // Send writes p whole before deadline; a zero deadline means none.
 func (c *Conn) Send(p []byte, deadline time.Time) error {
 	// A TLS connection is spent by a write that gives up, be it before its time.
-	if move := c.writes.until(deadline); move || c.Conn != c.socket {
+	if move := c.writes.until(deadline); move || c.Conn != net.Conn(c.socket) {
 		c.writes.set = deadline
 		if err := c.SetWriteDeadline(deadline); err != nil {
 			return &Error{Phase: PhaseSend, Err: err}

@@ -173,7 +173,7 @@ func (k *checker) check(ctx context.Context) (status int, err error) {
 	defer func() { _ = stream.Close() }()
 	defer closeWith(ctx, stream)()
 
-	c := newConn(stream, stream, &readers{})
+	c := &Conn{Conn: stream, readers: &readers{}}
 	if err := c.Send(k.head, deadline); err != nil {
 		return 0, err
 	}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/valyala/fasthttp"
+
+	"github.com/sluice-gateway/sluice/engine/socket"
 )
 
 // idleConnection is how long a connection may wait in the pool: shorter than the keep-alive of the
@@ -192,20 +194,24 @@ func (t *Target) dialContext(ctx context.Context) (*Conn, error) {
 	if isUnix(address) {
 		network, address = "unix", strings.TrimPrefix(address, "unix:")
 	}
-	socket, err := d.DialContext(ctx, network, address)
+	dialled, err := d.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
-	stream := socket
+	below, ok := socket.New(dialled)
+	if !ok {
+		panic("BUG: a dialler's connection is no socket")
+	}
+	stream := net.Conn(below)
 	if t.tls != nil {
-		secure := tls.Client(socket, t.tls)
+		secure := tls.Client(below, t.tls)
 		if err := secure.HandshakeContext(ctx); err != nil {
-			_ = socket.Close()
+			_ = below.Close()
 			return nil, err
 		}
 		stream = secure
 	}
-	return newConn(stream, socket, &t.buffers), nil
+	return &Conn{Conn: stream, socket: below, readers: &t.buffers}, nil
 }
 
 // lessor leases the connections of a fasthttp.HostClient.
