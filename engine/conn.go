@@ -269,11 +269,13 @@ func (s source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write writes a part of a response. The client must take it within body_idle_timeout; the deadline
+// Write writes a part of a response.
+func (c *conn) Write(p []byte) (int, error) { return c.write(p, time.Now()) }
+
+// write is Write at now. The client must take it within body_idle_timeout; the deadline
 // is moved only when a quarter of that has gone by, for moving it costs more than most writes.
-func (c *conn) Write(p []byte) (int, error) {
+func (c *conn) write(p []byte, now time.Time) (int, error) {
 	pause := c.engine.snapshot.Load().server.bodyIdleTimeout
-	now := time.Now()
 	if c.writeDeadline.Sub(now) < pause-pause/4 {
 		c.writeDeadline = now.Add(pause)
 		if err := c.SetWriteDeadline(c.writeDeadline); err != nil {

@@ -78,10 +78,11 @@ type exchange struct {
 	halted      atomic.Bool // no more of the request's body is wanted
 	pump        *pump
 
-	out      []byte // what is sent upstream
-	payload  []byte // the request's body, when it is small and had arrived with the head
-	inlined  bool   // payload is all of the body
-	back     []byte // the response as the client gets it: its head, and its body if that is here
+	out      []byte    // what is sent upstream
+	payload  []byte    // the request's body, when it is small and had arrived with the head
+	inlined  bool      // payload is all of the body
+	ready    time.Time // when the response was
+	back     []byte    // the response as the client gets it: its head, and its body if that is here
 	delivery delivery
 	chunked  bool     // the response's body is sent in chunks
 	closes   bool     // the connection ends with the response
@@ -214,7 +215,7 @@ func (x *exchange) reset() {
 	x.variant, x.attempts, x.status = "", 0, 0
 	x.delivery, x.chunked, x.closes, x.begun = deliverWhole, false, false, false
 	x.retrying, x.reopens, x.cutShort, x.left = false, 0, false, false
-	x.deadline = time.Time{}
+	x.deadline, x.ready = time.Time{}, time.Time{}
 	x.principal, x.presented = nil, 0
 	x.asked, x.understood, x.spent, x.record = false, false, spent{}, telemetry.Record{}
 	x.trace = telemetry.Trace{}

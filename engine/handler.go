@@ -106,7 +106,7 @@ func (e *Engine) logPanic(r any) {
 
 // answer writes a fault as the response.
 func (x *exchange) answer(f *Fault) {
-	x.fault, x.status, x.delivery = f, f.Status, deliverWhole
+	x.fault, x.status, x.delivery, x.ready = f, f.Status, deliverWhole, time.Now()
 	x.scratch = f.appendProblem(x.scratch[:0], x.requestID, x.limitToBlame())
 
 	head := x.back[:0]
@@ -131,7 +131,7 @@ func (x *exchange) answer(f *Fault) {
 	}
 	head = x.appendQuota(head, true)
 	head = x.appendIDs(head)
-	head = appendDate(head, time.Now())
+	head = appendDate(head, x.ready)
 	head = append(head, "Content-Length: "...)
 	head = strconv.AppendInt(head, int64(len(x.scratch)), 10)
 	x.settle()

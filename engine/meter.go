@@ -176,10 +176,10 @@ func (x *exchange) charge(meters []*meter) *Fault {
 	return nil
 }
 
-// limitsNow is the time by the limiter's clock: that at which the request was read, unless waiting for a turn
-// or for somebody who knows its credentials may have taken a while.
+// limitsNow is the time by the limiter's clock: that at which the request was read, unless it has waited for a turn
+// or for somebody who knows its credentials.
 func (x *exchange) limitsNow() time.Duration {
-	if x.metering.delayed || x.principal != nil {
+	if x.metering.delayed || x.patience.armed != nil {
 		return time.Since(x.conn.engine.started)
 	}
 	return x.served.Sub(x.conn.engine.started)

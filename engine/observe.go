@@ -34,7 +34,8 @@ func (x *exchange) reached() {
 	if s.since.IsZero() {
 		return
 	}
-	took := time.Since(s.since)
+	x.ready = time.Now()
+	took := x.ready.Sub(s.since)
 	s.since = time.Time{}
 	if x.pump != nil {
 		waited := min(x.pump.waited(), took)

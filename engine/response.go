@@ -58,7 +58,7 @@ func (x *exchange) respondWhole(r *upstream.Response) error {
 		}
 	}
 	x.drop(x.upstream.Reusable() && !x.halted.Load())
-	x.conclude(x.outcome()) // the target has done its work, however long the client takes to read of it
+	x.pool.Leave(&x.pass, x.outcome(), x.ready.Sub(x.conn.engine.started)) // the target has done its work, however long the client takes to read of it
 	return nil
 }
 
@@ -99,7 +99,7 @@ func (x *exchange) deliver() (more bool) {
 	case deliverBody:
 		return x.relay() && !x.closes
 	default:
-		_, err := x.conn.Write(x.back)
+		_, err := x.conn.write(x.back, x.ready)
 		return err == nil && !x.closes
 	}
 }
@@ -130,7 +130,7 @@ func (x *exchange) appendResponseHead(dst []byte, r *upstream.Response) []byte {
 		dst = appendField(dst, f.Name, f.Value)
 	}
 	if !dated {
-		dst = appendDate(dst, time.Now())
+		dst = appendDate(dst, x.ready)
 	}
 	dst = x.appendQuota(dst, !keep)
 	dst = x.appendIDs(dst)
