@@ -45,7 +45,7 @@ bench: ## benchmarks beside the code, and routers side by side
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m $(PACKAGES)
 	cd bench/versus && $(GO) test -run '^$$' -bench . -benchmem -cpu 1,2 -timeout 60m ./...
 
-bench-versus: tools ## whole gateways side by side: Sluice, nginx, HAProxy and a plain proxy on fasthttp
+bench-versus: tools ## whole gateways side by side: Sluice, nginx, HAProxy, Caddy, Traefik and a plain proxy on fasthttp
 	cd bench/versus && $(GO) build -o ../../bin/gateways ./gateways && ../../bin/gateways $(ARGS)
 
 bench-regress: ## hot paths against BASE (a revision); fails on a significant loss of over 5 %

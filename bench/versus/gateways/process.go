@@ -20,7 +20,7 @@ const (
 	loadCore    = "1"
 )
 
-// process is a program that was started here, and ends by stop.
+// process is a program that was started here, and ends by stop. None (nil) takes no time and no memory.
 type process struct {
 	cmd    *exec.Cmd
 	output bytes.Buffer
@@ -38,6 +38,9 @@ func start(core, program string, args ...string) (*process, error) {
 }
 
 func (p *process) stop() {
+	if p == nil {
+		return
+	}
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	late := time.AfterFunc(3*time.Second, func() { _ = p.cmd.Process.Kill() })
 	_ = p.cmd.Wait()
@@ -64,6 +67,9 @@ func (p *process) pids() []int {
 // cpu is the processor time that the process and its children have used, as the scheduler counts it.
 func (p *process) cpu() (time.Duration, error) {
 	var sum time.Duration
+	if p == nil {
+		return 0, nil
+	}
 	for _, pid := range p.pids() {
 		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 		if err != nil || len(tasks) == 0 {
@@ -86,12 +92,15 @@ func (p *process) cpu() (time.Duration, error) {
 }
 
 // memory is the resident set of the process and its children, in bytes.
-func (p *process) memory() (sum int64) {
+func (p *process) memory() (sum float64) {
+	if p == nil {
+		return 0
+	}
 	for _, pid := range p.pids() {
 		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 		if f := strings.Fields(string(text)); len(f) > 1 {
 			pages, _ := strconv.ParseInt(f[1], 10, 64)
-			sum += pages * int64(os.Getpagesize())
+			sum += float64(pages) * float64(os.Getpagesize())
 		}
 	}
 	return sum

@@ -1,163 +1,261 @@
 package main
 
 import (
-	"encoding/json"
-	"errors"
+	"context"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
 
 // runner measures gateways.
 type runner struct {
-	rounds       int
-	long         time.Duration
-	sluice, json string
-	before       string
+	rounds                 int
+	long, settle, patience time.Duration
+	command                string
+	rivals                 []rival
 
-	self, folder, upstream string
-	results                []result
+	self, folder   string
+	upstream, echo string            // addresses of the origin and of the echo
+	programs       map[string]string // by rival
+	lacking        map[string]string // why a rival is left out
+	credentials    *credentials
+	report         report
 }
 
-// result is a gateway in a scenario: one figure a round.
-type result struct {
-	Scenario string    `json:"scenario"`
-	Gateway  string    `json:"gateway"`
-	Rate     []float64 `json:"requests_per_second"`
-	CPU      []float64 `json:"cpu_us_per_request"`
-	P50      []float64 `json:"p50_us"`
-	P99      []float64 `json:"p99_us"`
-	Memory   []float64 `json:"rss_mib"`
+// before is another binary of Sluice.
+const before = "before"
+
+// find takes over the chosen rivals, and binaries of Sluice that are there already.
+func (r *runner) find(rivals []rival, sluice, other string) {
+	there := func(path string) func(context.Context, string) (string, error) {
+		return func(context.Context, string) (string, error) { return filepath.Abs(path) }
+	}
+	for _, v := range rivals {
+		if v.name == "sluice" && sluice != "" {
+			v.build = there(sluice)
+		}
+		r.rivals = append(r.rivals, v)
+		if v.name == "sluice" && other != "" {
+			v.name, v.build = before, there(other)
+			r.rivals = append(r.rivals, v)
+		}
+	}
 }
 
-func (r *runner) run(scenarios []scenario, rivals []rival) error {
+func (r *runner) run(names string) (report, error) {
 	var err error
 	if r.folder, err = os.MkdirTemp("", "gateways"); err != nil {
-		return err
+		return report{}, err
 	}
 	defer os.RemoveAll(r.folder)
 	if r.self, err = os.Executable(); err != nil {
-		return err
+		return report{}, err
 	}
-	if r.sluice == "" {
-		r.sluice = filepath.Join(r.folder, "sluice")
-		build := exec.Command("go", "build", "-C", "../..", "-trimpath", "-o", r.sluice, "./cmd/sluice") // from the folder of this module
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			return fmt.Errorf("%w\n%s", err, out)
-		}
+	if r.credentials, err = newCredentials(r.folder, time.Now()); err != nil {
+		return report{}, err
 	}
-	if r.before != "" {
-		rivals = slices.Insert(slices.Clone(rivals), min(1, len(rivals)), rival{"before", r.before, anything, setupSluice})
-	}
-	if r.upstream, err = freeAddress(); err != nil {
-		return err
-	}
-	origin, err := start(loadCore, r.self, "serve", "-listen", r.upstream)
+	scenarios, err := pick(allScenarios(r.credentials.token), names)
 	if err != nil {
-		return err
+		return report{}, err
 	}
-	defer origin.stop()
-	if err := await(r.upstream); err != nil {
-		return err
+	r.report = report{Machine: thisMachine(), Command: r.command, Versions: map[string]string{}}
+	r.gather(r.wanted(scenarios))
+	for _, u := range []struct {
+		address *string
+		args    []string
+	}{{&r.upstream, nil}, {&r.echo, []string{"-echo"}}} {
+		p, err := r.startUpstream(u.address, u.args...)
+		if err != nil {
+			return report{}, err
+		}
+		defer p.stop()
 	}
 	for _, s := range scenarios {
-		if err := r.scenario(s, rivals); err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
+		if err := r.scenario(s); err != nil {
+			return report{}, fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
-	return r.write()
+	return r.report, nil
 }
 
-// quietName is Sluice without what a scenario asks for.
-const quietName = "quiet"
+func (r *runner) startUpstream(address *string, args ...string) (*process, error) {
+	var err error
+	if *address, err = freeAddress(); err != nil {
+		return nil, err
+	}
+	p, err := start(loadCore, r.self, append([]string{"serve", "-listen", *address}, args...)...)
+	if err != nil {
+		return nil, err
+	}
+	if err := await(*address); err != nil {
+		p.stop()
+		return nil, err
+	}
+	return p, nil
+}
+
+// wanted are the chosen rivals that any of the scenarios is for. Another binary of Sluice is measured wherever the
+// first one is.
+func (r *runner) wanted(scenarios []scenario) (all []rival) {
+	for _, v := range r.rivals {
+		wanted := false
+		for i := range scenarios {
+			s := &scenarios[i]
+			first := slices.IndexFunc(s.entries, func(e entry) bool { return e.rival == "sluice" })
+			if v.name == before && first >= 0 {
+				e := s.entries[first]
+				e.name, e.rival = before, before
+				s.entries = slices.Insert(s.entries, first+1, e)
+			}
+			wanted = wanted || slices.ContainsFunc(s.entries, func(e entry) bool { return e.rival == v.name })
+		}
+		if wanted {
+			all = append(all, v)
+		}
+	}
+	return all
+}
+
+// gather finds the rivals' programs. Who cannot be had is named, and left out.
+func (r *runner) gather(rivals []rival) {
+	r.programs, r.lacking = map[string]string{}, map[string]string{}
+	for _, v := range rivals {
+		ctx, cancel := context.WithTimeout(context.Background(), r.patience)
+		program, err := v.find(ctx, r.folder)
+		cancel()
+		if err != nil {
+			fmt.Printf("%s is left out: %v\n", v.name, err)
+			r.lacking[v.name] = "it could not be had: neither built nor found"
+			continue
+		}
+		r.programs[v.name] = program
+		if version := v.tell(program); version != "" {
+			r.report.Versions[v.name] = version
+		}
+	}
+}
 
 // running is a gateway that has been set up.
 type running struct {
 	*process
-	name, listen string
+	entry
+	listen string
+	asked  int // requests so far
 }
 
 // scenario measures all gateways that can do it.
-func (r *runner) scenario(s scenario, rivals []rival) error {
+func (r *runner) scenario(s scenario) error {
+	why, err := r.impossible(s)
+	if err != nil {
+		return err
+	}
+	if why != "" {
+		r.skip(s.name, "", why)
+		return nil
+	}
 	var all []*running
 	defer func() {
 		for _, g := range all {
 			g.stop()
 		}
 	}()
-	if s.quiet {
-		rivals = []rival{{"sluice", "", anything, setupSluice}, {quietName, "", anything, setupSluice}}
-	}
-	for _, rival := range rivals {
-		switch {
-		case !rival.installed():
-			fmt.Printf("%s: %s is not installed\n", s.name, rival.name)
-			continue
-		case !rival.does(s.features):
+	for _, e := range s.entries {
+		v, why := r.takesPart(e)
+		if why != "" {
+			r.skip(s.name, e.name, why)
 			continue
 		}
-		g, err := r.start(s, rival)
+		g, err := r.start(v, e)
 		if err != nil {
-			return fmt.Errorf("%s: %w", rival.name, err)
+			return fmt.Errorf("%s: %w", e.name, err)
 		}
 		all = append(all, g)
-		if err := s.check(g.listen); err != nil {
-			return fmt.Errorf("%s: %w\n%s", rival.name, err, g.output.String())
+		if err := r.check(g); err != nil {
+			return fmt.Errorf("%s: %w\n%s", e.name, err, g.output.String())
 		}
 	}
-	results := make([]result, len(all))
-	for round := range r.rounds {
-		for i := range all { // each round begins with another one
-			g := (i + round) % len(all)
-			if err := r.measure(s, all[g], &results[g]); err != nil {
-				return fmt.Errorf("%s: %w\n%s", all[g].name, err, all[g].output.String())
-			}
-		}
+	if len(all) == 0 {
+		return nil
 	}
-	for i := range results {
-		results[i].Scenario, results[i].Gateway = s.name, all[i].name
+	results, err := r.measureAll(s, all)
+	if err != nil {
+		return err
 	}
-	r.results = append(r.results, results...)
-	tell(results)
+	r.report.Results = append(r.report.Results, results...)
+	tell(os.Stdout, s.name, results)
 	return nil
 }
 
-func (r *runner) start(s scenario, v rival) (*running, error) {
-	p := place{upstream: r.upstream, self: r.self, sluice: r.sluice, features: s.features}
-	switch v.name {
-	case "before":
-		p.sluice = r.before
-	case quietName:
-		p.features = features{}
+// impossible tells why a scenario cannot be measured at all; "" if it can.
+func (r *runner) impossible(s scenario) (string, error) {
+	program := r.programs["sluice"]
+	if s.missing != "" || s.needs == "" || program == "" {
+		return s.missing, nil
 	}
+	refused, err := refuses(program, r.folder, s.needs)
+	if refused != "" {
+		refused = "Sluice refuses it: " + refused
+	}
+	return refused, err
+}
+
+// takesPart gives the rival of an entry, or tells why there is none.
+func (r *runner) takesPart(e entry) (rival, string) {
+	if e.rival == direct {
+		return rival{name: direct}, ""
+	}
+	i := slices.IndexFunc(r.rivals, func(v rival) bool { return v.name == e.rival })
+	if i < 0 {
+		return rival{}, "not chosen"
+	}
+	if why := r.lacking[e.rival]; why != "" {
+		return rival{}, why
+	}
+	return r.rivals[i], r.rivals[i].lacks(r.programs[e.rival], e.traffic.features)
+}
+
+// skip notes what is not measured, and tells it unless that was told before.
+func (r *runner) skip(scenario, gateway, why string) {
+	if why != "not chosen" && r.lacking[gateway] == "" {
+		fmt.Printf("%s: left out: %s\n", strings.TrimSuffix(scenario+", "+gateway, ", "), why)
+	}
+	r.report.Skipped = append(r.report.Skipped, skip{scenario, gateway, why})
+}
+
+func (r *runner) start(v rival, e entry) (*running, error) {
+	if v.name == direct {
+		return &running{entry: e, listen: r.upstream}, nil
+	}
+	p := place{upstream: r.upstream, self: r.self, program: r.programs[v.name], credentials: r.credentials, features: e.traffic.features}
+	if e.traffic.features.upgrade {
+		p.upstream = r.echo
+	}
+	cores := e.cores
+	if cores == "" {
+		cores = gatewayCore
+	}
+	p.cores = strings.Count(cores, ",") + 1
 	var err error
 	if p.folder, err = os.MkdirTemp(r.folder, v.name); err != nil {
 		return nil, err
 	}
-	if p.listen, err = freeAddress(); err != nil {
-		return nil, err
-	}
-	if p.admin, err = freeAddress(); err != nil {
-		return nil, err
+	for _, a := range []*string{&p.listen, &p.admin, &p.spare} {
+		if *a, err = freeAddress(); err != nil {
+			return nil, err
+		}
 	}
 	command, err := v.setup(p)
 	if err != nil {
 		return nil, err
 	}
-	process, err := start(gatewayCore, command[0], command[1:]...)
+	process, err := start(cores, command[0], command[1:]...)
 	if err != nil {
 		return nil, err
 	}
-	g := &running{process, v.name, p.listen}
+	g := &running{process: process, entry: e, listen: p.listen}
 	if err := await(p.listen); err != nil {
 		g.stop()
 		return nil, fmt.Errorf("%w\n%s", err, g.output.String())
@@ -165,134 +263,27 @@ func (r *runner) start(s scenario, v rival) (*running, error) {
 	return g, nil
 }
 
-// check holds one answer against what the scenario expects.
-func (s scenario) check(address string) error {
-	method, body := "GET", io.Reader(nil)
-	if s.body > 0 {
-		method, body = "POST", strings.NewReader(strings.Repeat("x", s.body))
-	}
-	var status, length int
-	for range 5 { // a limit of one a second refuses the second
-		request, err := http.NewRequest(method, "http://"+address+s.path, body)
-		if err != nil {
-			return err
-		}
-		for _, h := range s.headers {
-			name, value, _ := strings.Cut(h, ": ")
-			request.Header.Set(name, value)
-		}
-		response, err := http.DefaultClient.Do(request)
-		if err != nil {
-			return err
-		}
-		text, err := io.ReadAll(response.Body)
-		_ = response.Body.Close()
-		if err != nil {
-			return err
-		}
-		if status, length = response.StatusCode, len(text); status == s.status && (s.length < 0 || s.length == length) {
-			return nil
+// measureAll goes round the gateways; each round begins with another one.
+func (r *runner) measureAll(s scenario, all []*running) ([]result, error) {
+	results := make([]result, len(all))
+	for i, g := range all {
+		results[i] = result{Scenario: s.name, Gateway: g.name, Figures: map[figure][]float64{}}
+		results[i].add(rssIdle, g.memory()/mebi)
+		if err := r.warm(s, g); err != nil {
+			return nil, fmt.Errorf("%s: %w", g.name, err)
 		}
 	}
-	return fmt.Errorf("answered %d with %d bytes, expected %d with %d", status, length, s.status, s.length)
-}
-
-// measure lets wrk ask a gateway for a while.
-func (r *runner) measure(s scenario, g *running, into *result) error {
-	before, err := g.cpu()
+	rate, err := r.halfOfTheSlowest(s, all)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	args := []string{"-c", loadCore, "wrk", "-t1", "-c" + strconv.Itoa(s.connections), "-d" + strconv.Itoa(int(r.long.Seconds())) + "s", "--latency"}
-	for _, h := range s.headers {
-		args = append(args, "-H", h)
-	}
-	if script := s.script(); script != "" {
-		path := filepath.Join(r.folder, s.name+".lua")
-		if err := os.WriteFile(path, []byte(script), 0o600); err != nil {
-			return err
+	for round := range r.rounds {
+		for i := range all {
+			g := (i + round) % len(all)
+			if err := r.measure(s, all[g], rate, &results[g]); err != nil {
+				return nil, fmt.Errorf("%s: %w\n%s", all[g].name, err, all[g].output.String())
+			}
 		}
-		args = append(args, "-s", path)
 	}
-	out, err := exec.Command("taskset", append(args, "http://"+g.listen+s.path)...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("wrk: %w\n%s", err, out)
-	}
-	after, err := g.cpu()
-	if err != nil {
-		return err
-	}
-	load, err := parseWrk(string(out))
-	if err != nil {
-		return err
-	}
-	if failed := load.failed; (s.status < 400) == (failed > load.requests/1000) {
-		return fmt.Errorf("%d of %d requests failed, in a scenario where all are answered %d", failed, load.requests, s.status)
-	}
-	into.Rate = append(into.Rate, load.rate)
-	into.CPU = append(into.CPU, float64((after-before).Microseconds())/float64(load.requests))
-	into.P50 = append(into.P50, load.p50)
-	into.P99 = append(into.P99, load.p99)
-	into.Memory = append(into.Memory, float64(g.memory())/(1<<20))
-	return nil
-}
-
-// load is what wrk tells.
-type load struct {
-	requests, failed int
-	rate, p50, p99   float64 // a second; microseconds
-}
-
-func parseWrk(text string) (l load, err error) {
-	find := func(pattern string) string {
-		if m := regexp.MustCompile(pattern).FindStringSubmatch(text); m != nil {
-			return m[1]
-		}
-		return ""
-	}
-	var errs [4]error
-	l.requests, errs[0] = strconv.Atoi(find(`(\d+) requests in`))
-	l.rate, errs[1] = strconv.ParseFloat(find(`Requests/sec:\s+([\d.]+)`), 64)
-	l.p50, errs[2] = microseconds(find(`(?m)^\s+50%\s+(\S+)`))
-	l.p99, errs[3] = microseconds(find(`(?m)^\s+99%\s+(\S+)`))
-	if n := find(`Non-2xx or 3xx responses: (\d+)`); n != "" {
-		l.failed, _ = strconv.Atoi(n)
-	}
-	if err := errors.Join(errs[:]...); err != nil {
-		return l, fmt.Errorf("cannot read wrk's words: %w\n%s", err, text)
-	}
-	return l, nil
-}
-
-func microseconds(text string) (float64, error) {
-	d, err := time.ParseDuration(text)
-	return float64(d) / 1e3, err
-}
-
-func median(all []float64) float64 {
-	sorted := slices.Sorted(slices.Values(all))
-	return sorted[len(sorted)/2]
-}
-
-// tell prints a scenario's table. The ratios are the median of the rounds' ratios, as neighbours in time.
-func tell(all []result) {
-	fmt.Printf("\n%s\n%-10s %12s %14s %10s %10s %10s %22s\n", all[0].Scenario, "gateway", "requests/s", "CPU us/request", "p50 us", "p99 us", "RSS MiB", "CPU against the first")
-	for _, g := range all {
-		ratios := make([]float64, len(g.CPU))
-		for i := range ratios {
-			ratios[i] = g.CPU[i] / all[0].CPU[i]
-		}
-		fmt.Printf("%-10s %12.0f %14.2f %10.0f %10.0f %10.1f %22.2f\n", g.Gateway, median(g.Rate), median(g.CPU), median(g.P50), median(g.P99), median(g.Memory), median(ratios))
-	}
-}
-
-func (r *runner) write() error {
-	if r.json == "" {
-		return nil
-	}
-	text, err := json.MarshalIndent(r.results, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(r.json, append(text, '\n'), 0o644)
+	return results, nil
 }
