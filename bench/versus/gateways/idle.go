@@ -5,12 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os/exec"
 	"strconv"
 	"time"
-
-	"net"
 )
 
 // measureIdle starts a gateway of its own, as memory that was once taken may not come back, and reads how much more
@@ -53,7 +52,9 @@ func (r *runner) measureIdle(s scenario, like *running, into *result) (err error
 		return fmt.Errorf("the load did not come to rest: %w", err)
 	}
 	time.Sleep(r.settle)
-	into.add(rssPerConnection, (g.memory()-before)/float64(s.connections))
+	after := g.memory()
+	into.add(rssPerConnection, (after-before)/float64(s.connections))
+	into.add(rssLoaded, after/mebi)
 	return nil
 }
 

@@ -29,7 +29,8 @@ const (
 
 // load is what a load generator tells.
 type load struct {
-	Requests, Failed int
+	Requests, Failed int     // that count
+	Asked            int     // with those that came before the measurement
 	Rate             float64 // a second
 	P50, P99, P999   float64 // microseconds; what is not known is zero
 }
@@ -65,7 +66,7 @@ func (r *runner) measure(s scenario, g *running, rate float64, into *result) err
 		into.add(failures, float64(l.Failed))
 	}
 	into.add(rateReached, l.Rate)
-	into.add(cpuPerRequest, float64(after-before)/1e3/float64(max(l.Requests, 1)))
+	into.add(cpuPerRequest, float64(after-before)/1e3/float64(max(l.Asked, 1)))
 	into.add(p50, l.P50)
 	into.add(p99, l.P99)
 	if l.P999 > 0 {
@@ -101,7 +102,7 @@ func (r *runner) load(s scenario, g *running, rate float64, long time.Duration) 
 	default:
 		l, err = r.wrk(s, g, seconds)
 	}
-	g.asked += l.Requests
+	g.asked += l.Asked
 	return l, err
 }
 
@@ -203,6 +204,7 @@ func parseWrk(text string) (l load, err error) {
 	}
 	var errs [4]error
 	l.Requests, errs[0] = strconv.Atoi(find(`(\d+) requests in`))
+	l.Asked = l.Requests
 	l.Rate, errs[1] = strconv.ParseFloat(find(`Requests/sec:\s+([\d.]+)`), 64)
 	l.P50, errs[2] = microseconds(find(`(?m)^\s+50%\s+(\S+)`))
 	l.P99, errs[3] = microseconds(find(`(?m)^\s+99%\s+(\S+)`))

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"runtime"
-	"runtime/debug"
 	"strconv"
 	"time"
 	"unsafe"
@@ -28,6 +27,7 @@ type opening struct {
 	epoll     int
 	histogram *hdrhistogram.Histogram
 	from      time.Duration // what is due before is not recorded
+	asked     int
 	failed    int
 }
 
@@ -46,7 +46,6 @@ func askAtRate(address string, request []byte, connections int, rate float64, lo
 		return load{}, errors.New("load: neither rate nor request may be empty")
 	}
 	runtime.LockOSThread()
-	debug.SetGCPercent(-1) // nothing is allocated once it runs
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
 	warm := min(long/10, time.Second/2)
 	o := &opening{request: request, interval: time.Duration(float64(time.Second) / rate), histogram: newHistogram(), from: warm}
@@ -57,7 +56,9 @@ func askAtRate(address string, request []byte, connections int, rate float64, lo
 	if err := o.ask(warm + long); err != nil {
 		return load{}, err
 	}
-	return tally(o.histogram, o.failed, long), nil
+	l := tally(o.histogram, o.failed, long)
+	l.Asked = o.asked
+	return l, nil
 }
 
 func (o *opening) connect(address string, connections int) (err error) {
@@ -147,6 +148,7 @@ func (o *opening) send(due time.Duration) error {
 	o.free = o.free[:len(o.free)-1]
 	l := &o.lines[i]
 	l.busy, l.due, l.have = true, due, 0
+	o.asked++
 	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(l.fd), uintptr(unsafe.Pointer(&o.request[0])), uintptr(len(o.request)))
 	if errno != 0 {
 		return fmt.Errorf("cannot send: %w", errno)

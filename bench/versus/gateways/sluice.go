@@ -93,7 +93,7 @@ func refuses(program, folder, lines string) (string, error) {
 	out, err := exec.Command(program, "check", "--config", path).CombinedOutput()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		first, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
-		return first, nil
+		return strings.TrimPrefix(first, path+":"), nil // line, column and fault
 	}
 	return "", err
 }
