@@ -74,7 +74,8 @@ func judgeSource(name string, source []byte) (faults []string, err error) {
 			}
 		}
 	}
-	if !strings.HasPrefix(name, ours+"/cmd/sluice/") || file.Name.Name != "main" {
+	command := strings.HasPrefix(name, ours+"/cmd/sluice/") || strings.HasPrefix(name, ours+"/bench/")
+	if !command || file.Name.Name != "main" {
 		ast.Inspect(file, func(n ast.Node) bool {
 			if s, ok := n.(*ast.SelectorExpr); ok && isSelector(s, "os", "Exit") {
 				fault(s, "os.Exit belongs to the command: it skips what others deferred")
@@ -126,6 +127,39 @@ func isConstant(value ast.Expr) bool {
 func isSelector(s *ast.SelectorExpr, x, name string) bool {
 	id, ok := s.X.(*ast.Ident)
 	return ok && id.Name == x && s.Sel.Name == name
+}
+
+// TestHouseHoldsTheBench holds the comparisons with other software, a module of their own, to the same laws.
+func TestHouseHoldsTheBench(t *testing.T) {
+	var sources []string
+	for _, pattern := range []string{"versus/*.go", "versus/*/*.go"} {
+		found, err := filepath.Glob(filepath.Join("..", "..", "bench", pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sources = append(sources, found...)
+	}
+	judged := 0
+	for _, name := range sources {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		source, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		faults, err := judgeSource(ours+strings.TrimPrefix(filepath.ToSlash(name), "../.."), source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, fault := range faults {
+			t.Error(fault)
+		}
+		judged++
+	}
+	if judged < 10 {
+		t.Errorf("judged %d files only", judged)
+	}
 }
 
 func TestHouseSeesBrokenSource(t *testing.T) {
