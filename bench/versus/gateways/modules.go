@@ -22,13 +22,17 @@ type module struct {
 	main  string   // the package to build
 }
 
-// build builds a module's program once, and keeps it in the user's cache.
-func (m module) build(ctx context.Context) (string, error) {
+// kept builds a module's program once, and keeps it in the user's cache.
+func (m module) kept(ctx context.Context) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", err
 	}
-	folder := filepath.Join(cache, "sluice-rivals", m.name)
+	return m.build(ctx, filepath.Join(cache, "sluice-rivals", m.name))
+}
+
+// build builds a module's program in a folder, unless it is there.
+func (m module) build(ctx context.Context, folder string) (string, error) {
 	program := filepath.Join(folder, "program")
 	if _, err := os.Stat(program); err == nil {
 		return program, nil
@@ -65,12 +69,12 @@ func buildCaddy(ctx context.Context, _ string) (string, error) {
 				")\n\nfunc main() { caddycmd.Main() }\n",
 		}}
 	}
-	program, err := m("caddy-"+caddyVersion+"-limits", "\t_ \""+limits+"\"\n", limits+"@"+limitsVersion).build(ctx)
+	program, err := m("caddy-"+caddyVersion+"-limits", "\t_ \""+limits+"\"\n", limits+"@"+limitsVersion).kept(ctx)
 	if err == nil {
 		return program, nil
 	}
 	fmt.Printf("caddy is built without limits: %v\n", err)
-	return m("caddy-"+caddyVersion, "").build(ctx)
+	return m("caddy-"+caddyVersion, "").kept(ctx)
 }
 
 // buildTraefik builds Traefik with the replacements of its own go.mod, which hold only in its own tree. One of them is
@@ -94,5 +98,5 @@ exclude github.com/tencentcloud/tencentcloud-sdk-go v3.0.83+incompatible
 `,
 		"ext/go.mod": "module github.com/traefik/traefik/dynamic/ext\n\ngo 1.26.0\n",
 		"ext/ext.go": "// Package ext adds nothing.\npackage ext\n\ntype HTTP struct{}\n\ntype Router struct{}\n",
-	}}.build(ctx)
+	}}.kept(ctx)
 }

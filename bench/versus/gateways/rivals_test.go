@@ -189,14 +189,14 @@ func TestScenariosAreWhole(t *testing.T) {
 
 // A build that was cut short, or failed, leaves nothing that the next run takes for a program.
 func TestFailedBuildLeavesNoProgram(t *testing.T) {
-	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	folder := t.TempDir()
 	m := module{name: "broken", main: ".", files: map[string]string{"go.mod": "module rival\n", "main.go": "package main\n\nfunc\n"}}
 	for range 2 {
-		if program, err := m.build(context.Background()); err == nil {
+		if program, err := m.build(context.Background(), folder); err == nil {
 			t.Fatalf("built %s", program)
 		}
 	}
-	left, _ := filepath.Glob(filepath.Join(os.Getenv("XDG_CACHE_HOME"), "sluice-rivals", "broken", "program*"))
+	left, _ := filepath.Glob(filepath.Join(folder, "program*"))
 	if len(left) > 0 {
 		t.Errorf("left %q", left)
 	}
