@@ -4,11 +4,31 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 )
 
-// markdown is the report as a section of BENCHMARKS.md.
+// The lines in BENCHMARKS.md between which a report belongs.
+const (
+	reportBegin = "<!-- gateways: generated -->\n"
+	reportEnd   = "<!-- gateways: end -->\n"
+)
+
+// writeInto puts a report into a file: between its marks if it has them, else in place of all that it holds.
+func (r report) writeInto(path string) error {
+	text := r.markdown()
+	if old, err := os.ReadFile(path); err == nil {
+		before, rest, ok1 := bytes.Cut(old, []byte(reportBegin))
+		_, after, ok2 := bytes.Cut(rest, []byte(reportEnd))
+		if ok1 && ok2 {
+			text = slices.Concat(before, []byte(reportBegin), text, []byte(reportEnd), after)
+		}
+	}
+	return os.WriteFile(path, text, 0o644)
+}
+
+// markdown is the report as a part of BENCHMARKS.md.
 func (r report) markdown() []byte {
 	var b bytes.Buffer
 	for command := range strings.Lines(r.Command) {
@@ -18,19 +38,13 @@ func (r report) markdown() []byte {
 	for _, name := range slices.Sorted(maps.Keys(r.Versions)) {
 		fmt.Fprintf(&b, " %s: %s.", name, r.Versions[name])
 	}
-	b.WriteString("\n\n| goal | at least / at most | measured | | figures |\n|---|---|---|---|---|\n")
+	b.WriteString("\n\n| goal | | measured | | figures |\n|---|---|---|---|---|\n")
 	for _, row := range r.Reach {
 		fmt.Fprintf(&b, "| %s |\n", strings.Join(row.words(), " | "))
 	}
-	b.WriteString("\n![CPU time of a request, by gateway](bench/gateways-cpu.svg)\n\n![Latencies at half load](bench/gateways-latency.svg)\n")
-	for _, name := range r.scenarios() {
-		fmt.Fprintf(&b, "\n**%s**\n\n", name)
-		for i, row := range grid(r.in(name)) {
-			fmt.Fprintf(&b, "| %s |\n", strings.Join(row, " | "))
-			if i == 0 {
-				b.WriteString(strings.Repeat("|---", len(row)) + "|\n")
-			}
-		}
+	b.WriteString("\n![CPU time of a request, by gateway](bench/gateways-cpu.svg)\n\n![Latencies at half load, by gateway](bench/gateways-latency.svg)\n")
+	for _, m := range matrices() {
+		r.writeMatrix(&b, m)
 	}
 	if len(r.Skipped) > 0 {
 		b.WriteString("\nLeft out:\n\n")
@@ -39,6 +53,66 @@ func (r report) markdown() []byte {
 		}
 	}
 	return b.Bytes()
+}
+
+// matrix is a table of scenarios and gateways.
+type matrix struct {
+	title string
+	cell  []column // what is in a cell, one after the other
+	has   figure   // scenarios without this figure are left out ...
+	not   figure   // ... and those with this one
+}
+
+func matrices() []matrix {
+	return []matrix{
+		{"CPU time of a request in µs, and requests per second", []column{{cpuPerRequest, "", "%.1f"}, {rateReached, "", "%.0f"}}, cpuPerRequest, rateOffered},
+		{"Latency at half load in µs: p50, p99, p99.9, from the time that a request was due", []column{{p50, "", "%.0f"}, {p99, "", "%.0f"}, {p999, "", "%.0f"}}, rateOffered, ""},
+		{"Resident memory in MiB: before load, and after", []column{{rssIdle, "", "%.0f"}, {rssLoaded, "", "%.0f"}}, rssLoaded, rateOffered},
+		{"Resident memory that an idle connection takes, in bytes", []column{{rssPerConnection, "", "%.0f"}}, rssPerConnection, ""},
+	}
+}
+
+// writeMatrix writes a table. Gateways that are in few scenarios, as a second Sluice, share the last column.
+func (r report) writeMatrix(b *bytes.Buffer, m matrix) {
+	scenarios := slices.DeleteFunc(r.scenarios(), func(s string) bool {
+		all := r.in(s)
+		return !slices.ContainsFunc(all, func(o result) bool { return len(o.Figures[m.has]) > 0 }) ||
+			slices.ContainsFunc(all, func(o result) bool { return len(o.Figures[m.not]) > 0 })
+	})
+	if len(scenarios) == 0 {
+		return
+	}
+	gateways := r.shown(scenarios)
+	fmt.Fprintf(b, "\n%s:\n\n| | %s | others |\n|%s\n", m.title, strings.Join(gateways, " | "), strings.Repeat("---|", len(gateways)+2))
+	for _, s := range scenarios {
+		fmt.Fprintf(b, "| %s |", s)
+		for _, g := range gateways {
+			fmt.Fprintf(b, " %s |", m.words(r.of(s, g)))
+		}
+		var others []string
+		for _, o := range r.in(s) {
+			if !slices.Contains(gateways, o.Gateway) {
+				others = append(others, o.Gateway+" "+m.words(&o))
+			}
+		}
+		fmt.Fprintf(b, " %s |\n", strings.Join(others, "; "))
+	}
+}
+
+func (m matrix) words(o *result) string {
+	if o == nil {
+		return "–"
+	}
+	var all []string
+	for _, c := range m.cell {
+		if value, ok := o.median(c.figure); ok {
+			all = append(all, fmt.Sprintf(c.format, value))
+		}
+	}
+	if len(all) == 0 {
+		return "–"
+	}
+	return strings.Join(all, ", ")
 }
 
 // scenarios are the names of what was measured, in order.

@@ -206,7 +206,7 @@ func (r *report) merge(later report) {
 type outputs struct{ json, markdown, plots string }
 
 func (o *outputs) flags(flags *flag.FlagSet) {
-	flags.StringVar(&o.markdown, "markdown", "", "file to write the report to, as a section of BENCHMARKS.md")
+	flags.StringVar(&o.markdown, "markdown", "", "file to write the report to: between its marks, if it has them as BENCHMARKS.md has")
 	flags.StringVar(&o.plots, "plots", "", "folder to draw gateways-cpu.svg and gateways-latency.svg in")
 }
 
@@ -223,7 +223,7 @@ func (o *outputs) write(r report) error {
 		}
 	}
 	if o.markdown != "" {
-		if err := os.WriteFile(o.markdown, r.markdown(), 0o644); err != nil {
+		if err := r.writeInto(o.markdown); err != nil {
 			return err
 		}
 	}

@@ -74,11 +74,15 @@ func TestMedian(t *testing.T) {
 func sample() report {
 	r := report{Command: "make bench-versus ARGS=''", Machine: machine{CPU: "x", Cores: 2}, Versions: map[string]string{"nginx": "nginx/1.22.1"}}
 	for _, s := range []string{"bare", "full", "latency-full"} {
-		for i, g := range []string{"sluice", "nginx", nginxBare} {
+		for i, g := range []string{"sluice", "nginx", nginxBare, "sluice with one"} {
 			x := float64(i + 1)
-			r.Results = append(r.Results, result{Scenario: s, Gateway: g, Figures: map[figure][]float64{
+			one := result{Scenario: s, Gateway: g, Figures: map[figure][]float64{
 				cpuPerRequest: {10 * x, 11 * x, 12 * x}, rateReached: {1e5 / x, 1e5 / x, 1e5 / x}, p50: {50, 50, 50}, p99: {100 * x, 100 * x, 100 * x}, p999: {900, 900, 900},
-			}})
+			}}
+			if s == "latency-full" {
+				one.add(rateOffered, 1000)
+			}
+			r.Results = append(r.Results, one)
 		}
 	}
 	r.Skipped = []skip{{"bare", "traefik", "it could not be had"}, {"full", "traefik", "it could not be had"}}
@@ -89,7 +93,7 @@ func sample() report {
 func TestReportIsWhole(t *testing.T) {
 	r := sample()
 	text := string(r.markdown())
-	for _, want := range []string{"    make bench-versus", "| full vs nginx bare | at least 1.1x | 3.00x | met |", "**latency-full**", "- traefik in bare, full: it could not be had", "nginx/1.22.1"} {
+	for _, want := range []string{"    make bench-versus", "| full vs nginx bare | at least 1.1x | 3.00x | met |", "| latency-full | 50, 100, 900 |", "| bare | 11.0, 100000 |", "- traefik in bare, full: it could not be had", "nginx/1.22.1"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
@@ -100,9 +104,27 @@ func TestReportIsWhole(t *testing.T) {
 		}
 	}
 	var screen bytes.Buffer
-	tell(&screen, "full", r.in("full")) // an empty line, the name, titles, three gateways
-	if lines := strings.Count(screen.String(), "\n"); lines != 6 || !strings.Contains(screen.String(), "3.00") {
+	tell(&screen, "full", r.in("full")) // an empty line, the name, titles, four gateways
+	if lines := strings.Count(screen.String(), "\n"); lines != 7 || !strings.Contains(screen.String(), "3.00") {
 		t.Errorf("%s", screen.String())
+	}
+}
+
+// What stands around the marks stays, however often a report is written.
+func TestReportStandsBetweenItsMarks(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "BENCHMARKS.md")
+	if err := os.WriteFile(path, []byte("before\n"+reportBegin+"old\n"+reportEnd+"after\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := sample()
+	for range 2 {
+		if err := r.writeInto(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(path)
+	if want := "before\n" + reportBegin + string(r.markdown()) + reportEnd + "after\n"; err != nil || string(got) != want {
+		t.Errorf("%v\n%s", err, got)
 	}
 }
 
@@ -128,7 +150,7 @@ func TestLaterRunReplacesItsScenarios(t *testing.T) {
 	if got := first.in("full"); len(got) != 1 || got[0].Figures[cpuPerRequest][0] != 1 {
 		t.Errorf("%+v", got)
 	}
-	if len(first.in("bare")) != 3 || first.Versions["nginx"] != "nginx/2" || !strings.HasSuffix(first.Command, "\nagain") {
+	if len(first.in("bare")) != 4 || first.Versions["nginx"] != "nginx/2" || !strings.HasSuffix(first.Command, "\nagain") {
 		t.Errorf("%+v", first)
 	}
 }
