@@ -83,7 +83,7 @@ func (r rival) find(ctx context.Context, folder string) (string, error) {
 	return program, err
 }
 
-// tell is the first line in which a program tells its version.
+// tell is the first line of what a program tells of its version.
 func (r rival) tell(program string) string {
 	if len(r.version) == 0 {
 		return ""
@@ -94,18 +94,19 @@ func (r rival) tell(program string) string {
 	if err != nil {
 		return "unknown"
 	}
-	for _, line := range strings.Split(strings.TrimSpace(string(out)), "\n") {
-		if strings.ContainsAny(line, "0123456789") {
-			return strings.Join(strings.Fields(line), " ")
-		}
-	}
-	return strings.TrimSpace(string(out))
+	first, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	first, _, _ = strings.Cut(first, " - ")  // an address
+	first, _, _ = strings.Cut(first, " h1:") // a checksum
+	return strings.Join(strings.Fields(first), " ")
 }
 
 // buildSluice builds the gateway of this tree: the harness is started in its module's folder.
 func buildSluice(ctx context.Context, folder string) (string, error) {
-	program := filepath.Join(folder, "sluice")
-	return program, goCommand(ctx, "../..", "build", "-trimpath", "-o", program, "./cmd/sluice")
+	program, version := filepath.Join(folder, "sluice"), "dev"
+	if out, err := exec.CommandContext(ctx, "git", "describe", "--tags", "--always", "--dirty").Output(); err == nil {
+		version = strings.TrimSpace(string(out))
+	}
+	return program, goCommand(ctx, "../..", "build", "-trimpath", "-ldflags", "-s -w -X main.version="+version, "-o", program, "./cmd/sluice")
 }
 
 func goCommand(ctx context.Context, folder string, args ...string) error {

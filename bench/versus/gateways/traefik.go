@@ -83,7 +83,7 @@ func traefikRoutes(p place) string {
 		text = strings.Replace(text, "  routers:\n", "  routers:\n    all:\n      rule: \"PathPrefix(`/`)\"\n      service: app\n"+tls, 1)
 	}
 	if f.tls {
-		text += fmt.Sprintf("tls:\n  options:\n    default:\n      minVersion: VersionTLS13\n  certificates:\n    - certFile: %q\n      keyFile: %q\n", p.credentials.certificate, p.credentials.key)
+		text += fmt.Sprintf("tls:\n  options:\n    default:\n      minVersion: VersionTLS13\n  stores:\n    default:\n      defaultCertificate:\n        certFile: %q\n        keyFile: %q\n", p.credentials.certificate, p.credentials.key)
 	}
 	return text
 }
