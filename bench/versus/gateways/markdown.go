@@ -83,7 +83,13 @@ func (r report) writeMatrix(b *bytes.Buffer, m matrix) {
 		return
 	}
 	gateways := r.shown(scenarios)
-	fmt.Fprintf(b, "\n%s:\n\n| | %s | others |\n|%s\n", m.title, strings.Join(gateways, " | "), strings.Repeat("---|", len(gateways)+2))
+	titles := gateways
+	if slices.ContainsFunc(r.Results, func(o result) bool {
+		return slices.Contains(scenarios, o.Scenario) && !slices.Contains(gateways, o.Gateway)
+	}) {
+		titles = append(slices.Clone(gateways), "others")
+	}
+	fmt.Fprintf(b, "\n%s:\n\n| | %s |\n|%s\n", m.title, strings.Join(titles, " | "), strings.Repeat("---|", len(titles)+1))
 	for _, s := range scenarios {
 		fmt.Fprintf(b, "| %s |", s)
 		for _, g := range gateways {
@@ -95,7 +101,10 @@ func (r report) writeMatrix(b *bytes.Buffer, m matrix) {
 				others = append(others, o.Gateway+" "+m.words(&o))
 			}
 		}
-		fmt.Fprintf(b, " %s |\n", strings.Join(others, "; "))
+		if len(titles) > len(gateways) {
+			fmt.Fprintf(b, " %s |", strings.Join(others, "; "))
+		}
+		b.WriteString("\n")
 	}
 }
 

@@ -156,6 +156,11 @@ func (r *runner) warm(s scenario, g *running) error {
 	return nil
 }
 
+// serious are the gateways that set the rate for all.
+func serious(rival string) bool {
+	return slices.Contains([]string{"sluice", "nginx", "haproxy"}, rival)
+}
+
 // halfOfTheSlowest is the rate that latencies are measured at: half of what the slowest of Sluice, nginx and HAProxy
 // does when all that can be asked is asked, with what it does in this scenario.
 func (r *runner) halfOfTheSlowest(s scenario, all []*running) (float64, error) {
@@ -166,7 +171,7 @@ func (r *runner) halfOfTheSlowest(s scenario, all []*running) (float64, error) {
 	full.method = closedLoop
 	slowest := math.Inf(1)
 	for _, g := range all {
-		if !slices.Contains([]string{"sluice", "nginx", "haproxy"}, g.rival) {
+		if !serious(g.rival) {
 			continue
 		}
 		var rates []float64

@@ -40,17 +40,20 @@ func (r report) shown(scenarios []string) (names []string) {
 func (r report) drawTime(path string) error {
 	scenarios := slices.DeleteFunc([]string{"bare", "full", "jwt", "refused", "routes-10k", "post-4KiB", "tls"}, func(s string) bool { return r.of(s, "sluice") == nil })
 	p := plot.New()
-	p.Title.Text = "CPU time of a request"
+	p.Title.Text = "CPU time of a request (what reaches the top goes on)"
 	p.Y.Label.Text, p.Y.Min = "microseconds", 0
-	p.Legend.Top = true
 	names := r.shown(scenarios)
-	width := vg.Points(320 / float64(max(1, len(scenarios)*(len(names)+1))))
+	width := vg.Points(340 / float64(max(1, len(scenarios)*(len(names)+1))))
+	highest := 0.0 // of those that are near each other
 	for i, name := range names {
 		var values plotter.Values
 		for _, s := range scenarios {
 			value := 0.0
 			if one := r.of(s, name); one != nil {
 				value, _ = one.median(cpuPerRequest)
+			}
+			if serious(name) {
+				highest = max(highest, value)
 			}
 			values = append(values, value)
 		}
@@ -65,16 +68,23 @@ func (r report) drawTime(path string) error {
 	}
 	if len(names) > 0 {
 		p.NominalX(scenarios...)
+		p.Y.Max = max(1, 1.5*highest)
+		legendRight(p, len(scenarios), 15.3*vg.Centimeter)
 	}
-	return p.Save(18*vg.Centimeter, 10*vg.Centimeter, path)
+	return p.Save(20*vg.Centimeter, 10*vg.Centimeter, path)
+}
+
+// legendRight puts the legend beside what is drawn at 0 to n-1.
+func legendRight(p *plot.Plot, n int, at vg.Length) {
+	p.X.Min, p.X.Max = -0.6, float64(n)*1.2-0.3
+	p.Legend.Top, p.Legend.Left, p.Legend.XOffs = true, true, at
 }
 
 func (r report) drawLatency(path string) error {
 	const scenario = "latency-full"
 	p := plot.New()
-	p.Title.Text = "Latency at half of what the slowest of Sluice, nginx and HAProxy can do"
+	p.Title.Text = "Latency at half load"
 	p.Y.Label.Text = "microseconds, logarithmic"
-	p.Legend.Top, p.Legend.Left = true, true
 	percentiles := []figure{p50, p99, p999}
 	for _, name := range r.shown([]string{scenario}) {
 		var points plotter.XYs
@@ -96,5 +106,6 @@ func (r report) drawLatency(path string) error {
 		p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 	}
 	p.NominalX("p50", "p99", "p99.9")
+	legendRight(p, len(percentiles), 10.8*vg.Centimeter)
 	return p.Save(16*vg.Centimeter, 10*vg.Centimeter, path)
 }

@@ -105,7 +105,11 @@ func (r report) list(scenario string, f figure, gateways ...string) string {
 	for _, name := range gateways {
 		if one := r.of(scenario, name); one != nil {
 			if m, ok := one.median(f); ok {
-				all = append(all, fmt.Sprintf("%s %.4g", name, m))
+				format := "%s %.0f"
+				if m < 1000 {
+					format = "%s %.3g"
+				}
+				all = append(all, fmt.Sprintf(format, name, m))
 			}
 		}
 	}

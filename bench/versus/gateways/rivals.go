@@ -95,6 +95,7 @@ func (r rival) tell(program string) string {
 		return "unknown"
 	}
 	first, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	first = strings.TrimPrefix(first, r.name+" version: ")
 	first, _, _ = strings.Cut(first, " - ")  // an address
 	first, _, _ = strings.Cut(first, " h1:") // a checksum
 	return strings.Join(strings.Fields(first), " ")
