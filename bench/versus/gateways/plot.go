@@ -69,7 +69,7 @@ func (r report) drawTime(path string) error {
 	if len(names) > 0 {
 		p.NominalX(scenarios...)
 		p.Y.Max = max(1, 1.5*highest)
-		legendRight(p, len(scenarios), 15.3*vg.Centimeter)
+		legendRight(p, len(scenarios), 14.9*vg.Centimeter)
 	}
 	return p.Save(20*vg.Centimeter, 10*vg.Centimeter, path)
 }
@@ -106,6 +106,6 @@ func (r report) drawLatency(path string) error {
 		p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 	}
 	p.NominalX("p50", "p99", "p99.9")
-	legendRight(p, len(percentiles), 10.8*vg.Centimeter)
+	legendRight(p, len(percentiles), 10.3*vg.Centimeter)
 	return p.Save(16*vg.Centimeter, 10*vg.Centimeter, path)
 }
