@@ -11,6 +11,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -63,10 +64,10 @@ func measureAll(args []string) error {
 	}
 	r.find(all, *sluice, *other)
 	run, err := r.run(*scenarios)
-	if err != nil {
+	if len(run.Results) == 0 {
 		return err
 	}
-	return out.write(run)
+	return errors.Join(err, out.write(run))
 }
 
 // named is what can be chosen by its name.
