@@ -24,7 +24,9 @@ type Conn struct {
 	net.Conn              // the stream: TLS, or the socket itself
 	socket   *socket.Conn // the connection below
 	lease    any
+	tether   Tether
 	readers  *readers
+	lane     *lane // that reads it; nil: its exchange does
 
 	exchanges int
 	reader    *bufio.Reader // borrowed while leased, so that idle connections hold no buffer
@@ -51,12 +53,23 @@ type Response struct {
 	persistent bool
 }
 
+// newConn makes a connection of a stream, and of the socket below it, which may be nil if nobody will wait for the
+// connection to be used again.
+func newConn(stream net.Conn, below *socket.Conn, buffers *readers) *Conn {
+	c := &Conn{Conn: stream, socket: below, readers: buffers}
+	c.tether.cut = func() { _ = c.Conn.Close() }
+	return c
+}
+
 // clean says whether an idle connection is open and silent. Bytes that nobody asked for would
 // become the answer to the next request (response-queue poisoning).
 func (c *Conn) clean() bool { return c.socket.Quiet() }
 
 // Read reads from the stream, waiting no longer than the pause allowed.
 func (c *Conn) Read(p []byte) (int, error) {
+	if c.lane != nil {
+		return c.lane.read(p)
+	}
 	if c.idle > 0 {
 		deadline := time.Now().Add(c.idle)
 		if !c.limit.IsZero() && c.limit.Before(deadline) {
@@ -175,34 +188,45 @@ func (c *Conn) arrive() {
 	c.arrived = true
 }
 
+// Tether cuts the connection.
+func (c *Conn) Tether() *Tether { return &c.tether }
+
 // Response is the last one received.
 func (c *Conn) Response() *Response { return &c.response }
 
 func (c *Conn) receiveHead(method []byte) (final bool, err error) {
-	r := &c.response
-	c.head, err = wire.ReadHead(c.reader, c.head[:0], readBuffer)
-	if err != nil {
-		return false, err
+	c.head, final, err = c.response.receive(c.reader, c.head, method)
+	if final {
+		c.response.Body.Reset(c.reader, c.response.Framing)
 	}
-	line, block, err := wire.CutStartLine(c.head)
+	return final, err
+}
+
+// receive reads a head into the buffer given, and what it says. It is false for an interim response. The body is
+// for the caller to arm.
+func (r *Response) receive(br *bufio.Reader, buffer, method []byte) (head []byte, final bool, err error) {
+	head, err = wire.ReadHead(br, buffer[:0], readBuffer)
 	if err != nil {
-		return false, err
+		return head, false, err
+	}
+	line, block, err := wire.CutStartLine(head)
+	if err != nil {
+		return head, false, err
 	}
 	if r.Status, err = wire.ParseStatusLine(line); err != nil {
-		return false, err
+		return head, false, err
 	}
 	if r.Fields, err = wire.ParseFields(r.Fields[:0], block); err != nil {
-		return false, err
+		return head, false, err
 	}
 	if r.Framing, err = wire.ResponseFraming(method, r.Status.Code, r.Status.Minor, r.Fields); err != nil {
-		return false, err
+		return head, false, err
 	}
 	if r.Status.Code < 200 && r.Status.Code != 101 {
-		return false, nil
+		return head, false, nil
 	}
 	r.persistent = persistent(r)
-	r.Body.Reset(c.reader, r.Framing)
-	return true, nil
+	return head, true, nil
 }
 
 // Stream lets the body be read with at most idle between two reads, and all of it by limit; a zero
@@ -253,6 +277,14 @@ func (c *Conn) reset() {
 	if c.reader != nil {
 		c.readers.release(c.reader)
 		c.reader = nil
+	}
+}
+
+func (c *Conn) end(t *Target, keep bool) {
+	if keep {
+		t.release(c)
+	} else {
+		t.discard(c)
 	}
 }
 

@@ -9,6 +9,7 @@ type Counts struct {
 	// How often its breaker came to each state.
 	Opened, HalfOpened, Closed uint64
 	Ejections                  uint64
+	Moved                      uint64 // asked once more, by a connection of their own, because their lane held them up or ended
 }
 
 // PoolCounts is what became of the requests of a pool beside that. It only grows.
@@ -19,8 +20,8 @@ type PoolCounts struct {
 }
 
 type targetCounts struct {
-	requests, failures, ejections atomic.Uint64
-	breaker                       [3]atomic.Uint64 // by the state it came to
+	requests, failures, ejections, moved atomic.Uint64
+	breaker                              [3]atomic.Uint64 // by the state it came to
 }
 
 type poolCounts struct{ retries, refused, busy atomic.Uint64 }
@@ -31,6 +32,7 @@ func (t *Target) Counts() Counts {
 	return Counts{
 		Requests: c.requests.Load(), Failures: c.failures.Load(), Ejections: c.ejections.Load(),
 		Opened: c.breaker[BreakerOpen].Load(), HalfOpened: c.breaker[BreakerHalfOpen].Load(), Closed: c.breaker[BreakerClosed].Load(),
+		Moved: c.moved.Load(),
 	}
 }
 

@@ -173,7 +173,7 @@ func (k *checker) check(ctx context.Context) (status int, err error) {
 	defer func() { _ = stream.Close() }()
 	defer closeWith(ctx, stream)()
 
-	c := &Conn{Conn: stream, readers: &readers{}}
+	c := newConn(stream, nil, &readers{})
 	if err := c.Send(k.head, deadline); err != nil {
 		return 0, err
 	}

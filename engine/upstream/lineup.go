@@ -72,9 +72,10 @@ func (p *Pool) renew(s *server, addresses []string) (came []*Target, changed boo
 }
 
 // retire ends a target that left: its checks stop, and its connections are closed, the leased ones when their
-// exchanges end.
+// exchanges end, and lanes when all in them have their answers.
 func (t *Target) retire() {
 	t.retired.Store(true)
+	t.lanes.retire()
 	t.client.CloseIdleConnections()
 	if t.stopChecks != nil {
 		t.stopChecks()

@@ -51,9 +51,11 @@ type Config struct {
 	MaxIdle int            // most idle connections kept to each target
 	// MaxInFlight is how many requests a target takes at once, and so many more for each of them may wait; 0: no limit.
 	MaxInFlight int
-	Resolve     time.Duration // how often names are looked up again, a second at least
-	Timeouts    Timeouts
-	TLS         *tls.Config // for targets with TLS; an empty ServerName means the target's host
+	// Pipeline is how many requests a connection carries at once that many share; 0: none is shared.
+	Pipeline int
+	Resolve  time.Duration // how often names are looked up again, a second at least
+	Timeouts Timeouts
+	TLS      *tls.Config // for targets with TLS; an empty ServerName means the target's host
 
 	// Epoch is when the now of all methods is zero.
 	Epoch  time.Time
@@ -87,6 +89,7 @@ type Pool struct {
 	_        [64]byte     // the above is read by every request, what is below written
 	inFlight atomic.Int64 // requests in progress, for Hash
 	retries  atomic.Int64 // in progress: requests that are not the first try
+	laneWork sync.WaitGroup
 }
 
 // New builds a pool. It opens no connection, looks nothing up and starts no goroutine.
@@ -157,9 +160,11 @@ func (p *Pool) Targets() []*Target { return p.lineup.Load().targets }
 func (p *Pool) Example() *Target { return p.newTarget(p.servers[0], p.servers[0].Address) }
 
 // CloseIdle closes the connections that no exchange holds. Leased ones are closed, not pooled, when
-// their exchange ends: a retired pool holds nothing for long.
+// their exchange ends: a retired pool holds nothing for long. It returns when no lane is left, which is when all
+// requests in lanes have had their answers, or have given up.
 func (p *Pool) CloseIdle() {
 	for _, t := range p.Targets() {
 		t.retire()
 	}
+	p.laneWork.Wait()
 }

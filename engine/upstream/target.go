@@ -32,6 +32,7 @@ type Target struct {
 	client  *fasthttp.HostClient
 	conns   lessor
 	buffers readers
+	lanes   *lanes // nil: connections are not shared
 	maxIdle int
 	connect time.Duration
 	retired atomic.Bool // it left the configuration, or its name's addresses: connections are closed, not kept
@@ -72,6 +73,9 @@ func (p *Pool) newTarget(s *server, address string) *Target {
 		t.makeChecker(p, *c.Health)
 	}
 	t.conns = lend(t.client.AcquireConn, t.client.ReleaseConn, t.client.CloseConn)
+	if c.Pipeline > 0 {
+		t.lanes = newLanes(t, c, &p.laneWork, &t.counts.moved)
+	}
 	return t
 }
 
@@ -158,8 +162,13 @@ func (t *Target) Acquire(deadline time.Time) (*Conn, error) {
 	}
 }
 
-// Release gives a connection back after an exchange that ended cleanly; Conn.Reusable must be true.
-func (t *Target) Release(c *Conn) {
+// Release gives a lease back after an exchange that ended cleanly; its Reusable must be true.
+func (t *Target) Release(l Lease) { l.end(t, true) }
+
+// Discard ends a lease: a connection is closed.
+func (t *Target) Discard(l Lease) { l.end(t, false) }
+
+func (t *Target) release(c *Conn) {
 	c.reset()
 	if t.retired.Load() || t.client.IdleConnsCount() >= t.maxIdle {
 		t.conns.discard(c)
@@ -171,8 +180,7 @@ func (t *Target) Release(c *Conn) {
 	}
 }
 
-// Discard closes a leased connection.
-func (t *Target) Discard(c *Conn) {
+func (t *Target) discard(c *Conn) {
 	c.reset()
 	t.conns.discard(c)
 }
@@ -211,7 +219,7 @@ func (t *Target) dialContext(ctx context.Context) (*Conn, error) {
 		}
 		stream = secure
 	}
-	return &Conn{Conn: stream, socket: below, readers: &t.buffers}, nil
+	return newConn(stream, below, &t.buffers), nil
 }
 
 // lessor leases the connections of a fasthttp.HostClient.
