@@ -159,7 +159,7 @@ func (c *compiler) pool(name string, u *config.Upstream) (*pool, error) {
 		}
 	}
 	uc := upstream.Config{
-		Name: name, MaxIdle: u.MaxIdleConnections, MaxInFlight: u.MaxInFlight, TLS: tlsConfig,
+		Name: name, MaxIdle: u.MaxIdleConnections, MaxInFlight: u.MaxInFlight, Pipeline: u.Pipeline, TLS: tlsConfig,
 		Resolve: u.Resolve, Resolver: c.resolver, Resolved: c.nameResolved(name),
 		Timeouts: upstream.Timeouts(u.Timeouts), Balance: upstream.Policy(u.Balance), Budget: u.Retry.Budget, Epoch: c.epoch,
 		Changed: c.breakerChanged(name), Present: c.presenceChanged(name), Random: c.random,

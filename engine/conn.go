@@ -64,14 +64,14 @@ type conn struct {
 	writeDeadline time.Time
 	x             *exchange
 
-	leased    atomic.Pointer[upstream.Conn]  // of the exchange, for whoever may cut it while we wait
-	gone      atomic.Bool                    // the client left
-	holder    atomic.Pointer[auth.Principal] // whose tunnel or stream this is; nil: nobody's, or neither
-	endless   atomic.Bool                    // it has no length: it ends with the credential, not only when that is revoked
-	queued    atomic.Bool                    // the exchange waits, for its turn or for Redis
-	wake      chan struct{}                  // ends that wait; made before the first
-	endWait   func()                         // says that it is over; made likewise
-	idleSince atomic.Int64                   // Unix nanoseconds; 0 while a request is under way
+	leased    atomic.Pointer[upstream.Tether] // of the exchange's lease, for whoever may cut it while we wait
+	gone      atomic.Bool                     // the client left
+	holder    atomic.Pointer[auth.Principal]  // whose tunnel or stream this is; nil: nobody's, or neither
+	endless   atomic.Bool                     // it has no length: it ends with the credential, not only when that is revoked
+	queued    atomic.Bool                     // the exchange waits, for its turn or for Redis
+	wake      chan struct{}                   // ends that wait; made before the first
+	endWait   func()                          // says that it is over; made likewise
+	idleSince atomic.Int64                    // Unix nanoseconds; 0 while a request is under way
 	watched   watched
 }
 
@@ -322,10 +322,10 @@ func (c *conn) linger() {
 
 // leave ends the exchange that waits on lease: its client has gone. It may be called from any
 // goroutine.
-func (c *conn) leave(lease *upstream.Conn) {
+func (c *conn) leave(lease *upstream.Tether) {
 	if c.leased.CompareAndSwap(lease, nil) {
 		c.gone.Store(true)
-		_ = lease.Close()
+		lease.Cut()
 	}
 }
 

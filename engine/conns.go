@@ -27,7 +27,7 @@ type conns struct {
 // uses it.
 type watched struct {
 	raw   syscall.RawConn
-	lease *upstream.Conn
+	lease *upstream.Tether
 }
 
 func (s *conns) add(c *conn) {

@@ -72,10 +72,10 @@ type exchange struct {
 	spent  spent
 	record telemetry.Record // what observe tells of it
 
-	deadline    time.Time // of the whole exchange
-	upstream    *upstream.Conn
-	uploadFault *Fault      // why the request's body could not be carried on
-	halted      atomic.Bool // no more of the request's body is wanted
+	deadline    time.Time      // of the whole exchange
+	upstream    upstream.Lease // of the attempt under way; nil: none
+	uploadFault *Fault         // why the request's body could not be carried on
+	halted      atomic.Bool    // no more of the request's body is wanted
 	pump        *pump
 
 	out      []byte    // what is sent upstream
@@ -176,32 +176,32 @@ func (x *exchange) wanted() error {
 	return nil
 }
 
-// hold makes c the connection of the current attempt.
-func (x *exchange) hold(c *upstream.Conn) {
-	x.upstream = c
-	x.conn.leased.Store(c)
+// hold makes l the lease of the current attempt.
+func (x *exchange) hold(l upstream.Lease) {
+	x.upstream = l
+	x.conn.leased.Store(l.Tether())
 }
 
-// drop ends the lease of the current attempt's connection. It is kept for others only if reusable,
+// drop ends the lease of the current attempt. What it is of is kept for others only if reusable,
 // and if nobody has cut it meanwhile.
 func (x *exchange) drop(reusable bool) {
-	c := x.upstream
-	if c == nil {
+	l := x.upstream
+	if l == nil {
 		return
 	}
 	x.upstream = nil
-	if x.conn.leased.CompareAndSwap(c, nil) && reusable {
-		x.target.Release(c)
+	if x.conn.leased.CompareAndSwap(l.Tether(), nil) && reusable {
+		x.target.Release(l)
 		return
 	}
-	x.target.Discard(c)
+	x.target.Discard(l)
 }
 
-// cut closes the upstream connection from outside the connection's goroutine. The lease itself stays
-// with the exchange, which finds the connection broken.
+// cut ends the wait for the target from outside the connection's goroutine. The lease itself stays
+// with the exchange, which finds it broken.
 func (x *exchange) cut() {
-	if c := x.conn.leased.Swap(nil); c != nil {
-		_ = c.Close()
+	if t := x.conn.leased.Swap(nil); t != nil {
+		t.Cut()
 	}
 }
 

@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"io"
-	"net"
 	"time"
 
 	"github.com/sluice-gateway/sluice/engine/telemetry"
@@ -250,64 +249,6 @@ func (x *exchange) inline() error {
 	return nil
 }
 
-// acquire leases a connection. After a race it is a new one, for where one idle connection was closed as we took
-// it, others are likely to be: a firewall forgets them all, a restart ends them all. The search is bounded, for
-// others give back connections meanwhile; those have just proved good.
-func acquire(target *upstream.Target, raced bool, deadline time.Time) (*upstream.Conn, error) {
-	c, err := target.Acquire(deadline)
-	if !raced {
-		return c, err
-	}
-	_, idle := target.Connections()
-	for ; err == nil && c.Reused() && idle >= 0; idle-- {
-		target.Discard(c)
-		c, err = target.Acquire(deadline)
-	}
-	return c, err
-}
-
-// ask sends the request to the exchange's target and waits for the head of its answer.
-func (e *Engine) ask(x *exchange, raced bool) (*upstream.Response, error) {
-	c, err := acquire(x.target, raced, x.deadline)
-	if err != nil {
-		return nil, err
-	}
-	x.hold(c)
-	if x.conn.gone.Load() {
-		return nil, net.ErrClosed // whoever cuts exchanges may have come before there was one to cut
-	}
-	x.out = x.appendHead(x.out[:0])
-	x.out = append(x.out, x.payload...)
-	timeouts, now := x.pool.Timeouts(), x.spent.since
-	if err := c.Send(x.out, earlier(now.Add(timeouts.Response), x.deadline)); err != nil {
-		return x.early(err)
-	}
-	headBy := earlier(now.Add(timeouts.Response), x.deadline)
-	if x.framing.Kind != wire.NoBody && !x.inlined {
-		if err := x.startPump(); err != nil {
-			return nil, err
-		}
-		headBy = x.deadline
-	}
-	response, err := c.Receive(x.method, headBy)
-	if err != nil {
-		return nil, err
-	}
-	x.reached()
-	x.joinPump()
-	return response, nil
-}
-
-// early looks for an answer of a target that stopped reading the request: it may have refused it.
-func (x *exchange) early(sendErr error) (*upstream.Response, error) {
-	response, err := x.upstream.Receive(x.method, earlier(time.Now().Add(lingerTime), x.deadline))
-	if err != nil {
-		return nil, sendErr
-	}
-	x.reached()
-	return response, nil
-}
-
 // faultOf finds what a failed attempt means for the client. What the client did comes first, for it
 // can look like the target's doing: a connection cut because the client left was still cut.
 func (e *Engine) faultOf(x *exchange, err error) *Fault {
@@ -365,7 +306,15 @@ func (x *exchange) late() bool { return !x.deadline.IsZero() && !time.Now().Befo
 
 func idempotent(method []byte) bool {
 	switch string(method) {
-	case "GET", "HEAD", "OPTIONS", "PUT", "DELETE":
+	case "PUT", "DELETE":
+		return true
+	}
+	return safe(method)
+}
+
+func safe(method []byte) bool {
+	switch string(method) {
+	case "GET", "HEAD", "OPTIONS":
 		return true
 	}
 	return false

@@ -29,8 +29,8 @@ type pump struct {
 // have answered them before the pump's goroutine has seen that they are sent.
 const endTime = 50 * time.Millisecond
 
-// startPump begins to carry the body, first telling a client that waits for it to go on.
-func (x *exchange) startPump() error {
+// startPump begins to carry the body to c, first telling a client that waits for it to go on.
+func (x *exchange) startPump(c *upstream.Conn) error {
 	if x.proceed && x.conn.in.Buffered() == 0 {
 		if _, err := x.conn.Write([]byte("HTTP/1.1 100 Continue\r\n\r\n")); err != nil {
 			return err
@@ -38,7 +38,7 @@ func (x *exchange) startPump() error {
 	}
 	x.proceed = false
 	p := &pump{
-		x: x, upstream: x.upstream, done: make(chan struct{}),
+		x: x, upstream: c, done: make(chan struct{}),
 		piece: piece{x.conn.engine.buffers.acquire(), x.framing.Kind == wire.Chunked},
 	}
 	x.pump = p

@@ -49,7 +49,10 @@ func (x *exchange) tunnel() {
 	}
 	t := &tunnel{idle: x.pool.Timeouts().Idle}
 	t.last.Store(time.Now().UnixNano())
-	up := x.upstream
+	up, ok := x.upstream.(*upstream.Conn)
+	if !ok {
+		panic("BUG: an upgrade that was not asked for by a connection of its own")
+	}
 	if up.Stream(0, time.Time{}) != nil {
 		return
 	}

@@ -20,7 +20,6 @@ func notYet() []later {
 		{key: "server.tls.client_ca", when: not("")},
 		{key: "server.tls.acme", when: always},
 		{key: "upstream.*.protocol", when: not("http1")},
-		{key: "upstream.*.pipeline", when: not(int64(0))},
 		{key: "route.*.cors", when: always},
 		{key: "route.*.compress", when: is(true)},
 	}

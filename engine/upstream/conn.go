@@ -280,6 +280,12 @@ func (c *Conn) reset() {
 	}
 }
 
+// forgetDeadlines sets none: others than the connection's exchange have set some.
+func (c *Conn) forgetDeadlines() {
+	c.reads, c.writes = span{}, span{}
+	_ = c.SetDeadline(time.Time{})
+}
+
 func (c *Conn) end(t *Target, keep bool) {
 	if keep {
 		t.release(c)

@@ -115,6 +115,7 @@ func (l *lane) run() {
 	case errSpare:
 		<-l.sender
 		conn.lane = nil
+		conn.forgetDeadlines()
 		s.Release(conn)
 	default:
 		conn.Tether().Cut()
@@ -129,7 +130,7 @@ func (l *lane) open(conn *Conn) {
 	g := l.group
 	conn.lane = l
 	conn.reader = conn.readers.acquire(conn)
-	_ = conn.SetDeadline(time.Time{})
+	conn.forgetDeadlines()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	l.conn, l.connected = conn, true
@@ -286,7 +287,7 @@ func (l *lane) handOver(p *Place, begun int) error {
 	} else {
 		p.response.Body.Reset(l.conn.reader, p.response.Framing)
 	}
-	_ = l.conn.SetReadDeadline(time.Time{})
+	l.conn.forgetDeadlines()
 	p.settle(nil)
 	return errHanded
 }
@@ -364,7 +365,7 @@ func (l *lane) read(b []byte) (int, error) {
 			l.readAt = time.Now()
 			return n, err
 		}
-		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		if err != nil && !isTimeout(err) {
 			return 0, err
 		}
 	}
