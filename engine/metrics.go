@@ -57,6 +57,7 @@ const (
 	figureTargetHalfOpened
 	figureTargetClosed
 	figureTargetEjections
+	figureTargetMoved
 	figureLimitRefused
 	figureLimitShadowed
 	figureLimitDegraded
@@ -120,6 +121,7 @@ func metricFamilies() []telemetry.Family {
 		figureTargetHalfOpened:  {Name: "target_breaker_half_opened_total", Help: "How often the target's breaker let probes through.", Counter: true, Labels: target},
 		figureTargetClosed:      {Name: "target_breaker_closed_total", Help: "How often the target's breaker closed.", Counter: true, Labels: target},
 		figureTargetEjections:   {Name: "target_ejections_total", Help: "How often the target was ejected.", Counter: true, Labels: target},
+		figureTargetMoved:       {Name: "target_moved_total", Help: "Requests that left a connection they shared, and were sent once more, on one of their own.", Counter: true, Labels: target},
 
 		figureLimitRefused:     {Name: "limit_refused_total", Help: "Requests that the limit refused.", Counter: true, Labels: []string{"limit"}},
 		figureLimitShadowed:    {Name: "limit_shadowed_total", Help: "Requests that the limit, a shadow, would have refused.", Counter: true, Labels: []string{"limit"}},
@@ -226,6 +228,7 @@ func reportUpstreams(tell emit, upstreams []UpstreamStatus) {
 			tell(figureTargetHalfOpened, float64(t.HalfOpened), u.Name, t.Name, t.Address)
 			tell(figureTargetClosed, float64(t.Closed), u.Name, t.Name, t.Address)
 			tell(figureTargetEjections, float64(t.Ejections), u.Name, t.Name, t.Address)
+			tell(figureTargetMoved, float64(t.Moved), u.Name, t.Name, t.Address)
 		}
 	}
 }

@@ -99,6 +99,7 @@ type TargetStatus struct {
 	HalfOpened  uint64  `json:"half_opened"`
 	Closed      uint64  `json:"closed"`
 	Ejections   uint64  `json:"ejections"`
+	Moved       uint64  `json:"moved,omitempty"` // requests that left a shared connection, and were asked once more
 }
 
 // reloads is how the attempts to change the configuration went.
@@ -192,6 +193,7 @@ func (s *snapshot) upstreamStatuses(now time.Duration) []UpstreamStatus {
 				InFlight: t.InFlight(), Breaker: state.String(), Reopens: left.Seconds(),
 				Requests: served.Requests, Failures: served.Failures, Ejections: served.Ejections,
 				Opened: served.Opened, HalfOpened: served.HalfOpened, Closed: served.Closed,
+				Moved: served.Moved,
 			})
 		}
 		for _, n := range p.Names() {

@@ -29,6 +29,7 @@ type lane struct {
 	kick      chan struct{}
 	sender    chan struct{} // closed when the sender has ended
 	readAt    time.Time     // when bytes last came; the receiver's
+	asked     int           // likewise: how many requests had been sent by then
 	inBody    bool          // likewise
 	earned    int64         // likewise: answers since the last credit
 
@@ -155,11 +156,11 @@ func (l *lane) receive() error {
 	}
 }
 
-// front is the place whose answer is next; nil if nothing has been asked.
+// front is the place whose answer is next; nil if nothing had been asked when the bytes came that are there.
 func (l *lane) front() *Place {
 	l.group.mu.Lock()
 	defer l.group.mu.Unlock()
-	if l.sent == 0 {
+	if l.answered >= l.asked {
 		return nil
 	}
 	return l.queue.at(0)
@@ -362,13 +363,20 @@ func (l *lane) read(b []byte) (int, error) {
 		}
 		n, err := l.conn.Conn.Read(b)
 		if n > 0 {
-			l.readAt = time.Now()
+			l.note(time.Now())
 			return n, err
 		}
 		if err != nil && !isTimeout(err) {
 			return 0, err
 		}
 	}
+}
+
+// note takes note of bytes that have come by now.
+func (l *lane) note(now time.Time) {
+	l.group.mu.Lock()
+	defer l.group.mu.Unlock()
+	l.readAt, l.asked = now, l.answered+l.sent
 }
 
 func (l *lane) credit() {

@@ -58,6 +58,31 @@ func whim() string {
 // clients leave in the middle, and one target is killed and started again every second.
 func TestFaultNonceFlood(t *testing.T) {
 	t.Parallel()
+	nonceFlood(t, "", whim)
+}
+
+// The same holds where requests share connections. There targets have whims more seldom, or each would soon have a
+// connection of its own; and they do not answer twice, for whose the second answer is nobody could tell.
+func TestFaultNonceLaneFlood(t *testing.T) {
+	t.Parallel()
+	g := nonceFlood(t, "pipeline = 8\n", func() string {
+		if mood := whim(); rand.IntN(20) == 0 && mood != twiceMood {
+			return mood
+		}
+		return wellMood
+	})
+	var moved, requests uint64
+	for _, u := range g.status(t).Upstreams {
+		for _, target := range u.Targets {
+			moved, requests = moved+target.Moved, requests+target.Requests
+		}
+	}
+	if moved == 0 || moved > requests/10 {
+		t.Errorf("%d of %d requests were moved out of their lane, want some but not many", moved, requests)
+	}
+}
+
+func nonceFlood(t *testing.T, keys string, whim func() string) *gateway {
 	count := nonceCount(t)
 	all, urls := startMoodies(t, 3)
 	for _, m := range all {
@@ -65,7 +90,7 @@ func TestFaultNonceFlood(t *testing.T) {
 		m.set(whimMood)
 	}
 	p := newProcess(t)
-	g := startGateway(t, fmt.Sprintf("[upstream.a]\ntargets = [\"http://%s\", %s]\n", p.address, urls)+`
+	g := startGateway(t, fmt.Sprintf("[upstream.a]\n%stargets = [\"http://%s\", %s]\n", keys, p.address, urls)+`
 [upstream.a.timeouts]
 connect = "200ms"
 response = "60ms"
@@ -121,6 +146,7 @@ timeout = "400ms"
 		}
 		return n == 0
 	})
+	return g
 }
 
 // nonces sends n requests from so many clients, as fast as they are answered, and checks that each answer is
