@@ -3,6 +3,7 @@ package upstream
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -14,6 +15,9 @@ import (
 	"testing"
 	"time"
 )
+
+// errRaced goes with the error of a request whose connection may have been closed before the target saw it.
+var errRaced = errors.New("on a connection that was used before")
 
 // pipes is a target of lanes over pipes: each connection is served by a script. It is a lender.
 type pipes struct {
@@ -137,6 +141,10 @@ func (l *laneTest) ask(method, nonce string, deadline time.Time) (status int, bo
 func (l *laneTest) askBy(p *Place, method, nonce string, deadline time.Time) (status int, body string, err error) {
 	defer func() { p.end(nil, p.Reusable()) }()
 	r, err := p.Ask(request(method, nonce), method == "HEAD", deadline)
+	var e *Error
+	if errors.As(err, &e) && !e.Answered && p.Reused() {
+		err = errors.Join(e, errRaced)
+	}
 	if err != nil {
 		return 0, "", err
 	}

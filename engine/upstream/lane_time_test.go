@@ -1,0 +1,391 @@
+package upstream
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// outcome is how a request of a laneTest ended, and when.
+type outcome struct {
+	status int
+	body   string
+	err    error
+	took   time.Duration
+}
+
+// together asks n times, a microsecond apart, so that the requests are in one lane in their order.
+func (l *laneTest) together(n int) []outcome {
+	all := make([]outcome, n)
+	begun := time.Now()
+	done := make(chan struct{})
+	for i := range n {
+		go func() {
+			time.Sleep(time.Duration(i) * time.Microsecond)
+			o := &all[i]
+			o.status, o.body, o.err = l.ask("GET", fmt.Sprintf("n%d", i), time.Time{})
+			o.took = time.Since(begun).Truncate(5 * time.Millisecond)
+			done <- struct{}{}
+		}()
+	}
+	for range n {
+		<-done
+	}
+	return all
+}
+
+// firstly serves the first connection by a script, and all others well.
+func firstly(script func(c *pipeEnd)) func(c *pipeEnd) {
+	first := make(chan struct{}, 1)
+	first <- struct{}{}
+	return func(c *pipeEnd) {
+		select {
+		case <-first:
+			time.Sleep(time.Millisecond) // they are all there
+			script(c)
+			for range c.requests { // until the gateway closes it
+			}
+		default:
+			well(c)
+		}
+	}
+}
+
+// TestLaneRows: what becomes of requests that are in a lane together, whose connection does what each row says.
+func TestLaneRows(t *testing.T) {
+	write := func(c *pipeEnd, p []byte) { _, _ = c.Write(p) }
+	for _, row := range []struct {
+		intent string
+		script func(c *pipeEnd)
+		ends   string // "200", "moved", "raced", "failed", "malformed", "late", each with when, in milliseconds, if not at once
+		kept   int    // connections that were given back for others
+	}{
+		{"all are answered", func(c *pipeEnd) {
+			for range 3 {
+				write(c, answerTo(<-c.requests, 1))
+			}
+		}, "200 200 200", 0},
+		{"the second is slow: the third does not wait for it", func(c *pipeEnd) {
+			write(c, answerTo(<-c.requests, 1))
+			r := <-c.requests
+			time.Sleep(200 * time.Millisecond)
+			write(c, answerTo(r, 1))
+		}, "200 200@200 moved@20", 0},
+		{"the third is slow: nobody waits for it", func(c *pipeEnd) {
+			write(c, answerTo(<-c.requests, 1))
+			write(c, answerTo(<-c.requests, 1))
+			r := <-c.requests
+			time.Sleep(200 * time.Millisecond)
+			write(c, answerTo(r, 1))
+		}, "200 200 200@200", 1},
+		{"the second is never answered", func(c *pipeEnd) { write(c, answerTo(<-c.requests, 1)) }, "200 late@5000 moved@20", 0},
+		{"the first body stops half way: it streams alone", func(c *pipeEnd) {
+			answer := answerTo(<-c.requests, 10)
+			write(c, answer[:len(answer)-10])
+			time.Sleep(100 * time.Millisecond)
+			write(c, answer[len(answer)-10:])
+		}, "200@100 moved@20 moved@20", 0},
+		{"each answer takes a while, but not long", func(c *pipeEnd) {
+			for range 3 {
+				r := <-c.requests
+				time.Sleep(15 * time.Millisecond)
+				write(c, answerTo(r, 1))
+			}
+		}, "200@15 200@30 200@45", 0},
+		{"the first is large", func(c *pipeEnd) { write(c, answerTo(<-c.requests, 50_000)) }, "200 moved moved", 0},
+		{"the last is large", func(c *pipeEnd) {
+			write(c, answerTo(<-c.requests, 1))
+			write(c, answerTo(<-c.requests, 1))
+			write(c, answerTo(<-c.requests, 50_000))
+		}, "200 200 200", 1},
+		{"the last is chunked", func(c *pipeEnd) {
+			write(c, answerTo(<-c.requests, 1))
+			write(c, answerTo(<-c.requests, 1))
+			write(c, chunkedTo(<-c.requests))
+		}, "200 200 200", 1},
+		{"the first says that it is the last", func(c *pipeEnd) {
+			write(c, []byte(strings.Replace(string(answerTo(<-c.requests, 1)), "X-", "Connection: close\r\nX-", 1)))
+		}, "200 moved moved", 0},
+		{"the first is of HTTP/1.0", func(c *pipeEnd) {
+			write(c, []byte(strings.Replace(string(answerTo(<-c.requests, 1)), "1.1", "1.0", 1)))
+		}, "200 moved moved", 0},
+		{"it closes before it answers", func(c *pipeEnd) { <-c.requests; c.Close() }, "failed failed failed", 0},
+		{"it closes after the first answer", func(c *pipeEnd) { write(c, answerTo(<-c.requests, 1)); c.Close() }, "200 raced raced", 0},
+		{"it closes in the second head", func(c *pipeEnd) {
+			write(c, answerTo(<-c.requests, 1))
+			write(c, answerTo(<-c.requests, 1)[:20])
+			c.Close()
+		}, "200 failed raced", 0},
+		{"it closes in the second body", func(c *pipeEnd) {
+			write(c, answerTo(<-c.requests, 1))
+			a := answerTo(<-c.requests, 1)
+			write(c, a[:len(a)-1])
+			c.Close()
+		}, "200 failed raced", 0},
+		{"the second is no answer", func(c *pipeEnd) {
+			write(c, answerTo(<-c.requests, 1))
+			write(c, []byte("SSH-2.0-x\r\n\r\n"))
+		}, "200 malformed raced", 0},
+		{"hints without end", func(c *pipeEnd) { write(c, []byte(manyInterim())) }, "malformed failed failed", 0},
+		{"an answer after hints", func(c *pipeEnd) {
+			for range 3 {
+				write(c, []byte("HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n"))
+				write(c, answerTo(<-c.requests, 1))
+			}
+		}, "200 200 200", 0},
+		{"it switches protocols unasked", func(c *pipeEnd) {
+			<-c.requests
+			write(c, []byte("HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n"))
+		}, "101 moved moved", 0},
+	} {
+		t.Run(row.intent, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLaneTest(8, firstly(row.script))
+				all := l.together(3)
+				synctest.Wait()
+				kept := len(l.released)
+				l.end()
+				var ends []string
+				for _, o := range all {
+					ends = append(ends, o.String())
+				}
+				if got := strings.Join(ends, " "); got != row.ends || kept != row.kept {
+					t.Errorf("ended as %q, %d kept; want %q, %d\n%v", got, kept, row.ends, row.kept, all)
+				}
+			})
+		})
+	}
+}
+
+func (o outcome) String() string {
+	end := fmt.Sprint(o.status)
+	var e *Error
+	switch {
+	case o.err == nil:
+	case o.err == ErrMoved:
+		end = "moved"
+	case !errors.As(o.err, &e):
+		end = o.err.Error()
+	case e.Timeout():
+		end = "late"
+	case e.Malformed():
+		end = "malformed"
+	case errors.Is(o.err, errRaced):
+		end = "raced"
+	default:
+		end = "failed"
+	}
+	if o.took > 0 {
+		end += fmt.Sprintf("@%d", o.took.Milliseconds())
+	}
+	return end
+}
+
+// TestLaneDepth: no connection has more in flight than it may have, and there are no more than that takes.
+func TestLaneDepth(t *testing.T) {
+	for _, row := range []struct{ depth, requests, connections int }{{1, 5, 5}, {4, 10, 3}, {8, 8, 1}, {8, 9, 2}} {
+		synctest.Test(t, func(t *testing.T) {
+			got := make(chan int, 100)
+			l := newLaneTest(row.depth, func(c *pipeEnd) {
+				time.Sleep(10 * time.Millisecond)
+				got <- len(c.requests)
+				well(c)
+			})
+			for _, o := range l.together(row.requests) {
+				if o.err != nil {
+					t.Error(o.err)
+				}
+			}
+			l.end()
+			close(got)
+			var counts []int
+			for n := range got {
+				counts = append(counts, n)
+			}
+			if len(counts) != row.connections || slices.Max(counts) > row.depth {
+				t.Errorf("%+v: connections had %v requests", row, counts)
+			}
+		})
+	}
+}
+
+// TestLaneLeft: who leaves, or is late, does not get his answer, and nobody else gets it.
+func TestLaneLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLaneTest(8, slowly(10*time.Millisecond))
+		results := make(chan string, 4)
+		ask := func(name string, deadline time.Duration, leave bool) {
+			p := l.place(0)
+			if leave {
+				time.AfterFunc(5*time.Millisecond, p.Tether().Cut)
+			}
+			var by time.Time
+			if deadline > 0 {
+				by = time.Now().Add(deadline)
+			}
+			status, _, err := l.askBy(p, "GET", name, by)
+			results <- name + " " + outcome{status: status, err: err}.String()
+		}
+		begun := time.Now()
+		for i, ask := range []func(){
+			func() { ask("n0", 0, false) }, func() { ask("n1", 0, true) }, func() { ask("n2", 25*time.Millisecond, false) }, func() { ask("n3", 0, false) },
+		} {
+			time.Sleep(time.Duration(i) * time.Microsecond)
+			go ask()
+		}
+		var got []string
+		for range 4 {
+			got = append(got, fmt.Sprintf("%s@%d", <-results, time.Since(begun).Milliseconds()))
+		}
+		if want := []string{"n1 failed@5", "n0 200@10", "n2 late@25", "n3 200@40"}; !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		l.end()
+		if l.opened != 1 {
+			t.Errorf("%d connections were opened", l.opened)
+		}
+	})
+}
+
+// TestLaneCutBefore: a place that is cut before the request is in a lane sends none.
+func TestLaneCutBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLaneTest(8, well)
+		p := l.place(0)
+		p.Tether().Cut()
+		p.Tether().Cut()
+		if _, _, err := l.askBy(p, "GET", "n", time.Time{}); err == nil || p.Reusable() || l.opened > 0 {
+			t.Errorf("%v, reusable %v, %d connections", err, p.Reusable(), l.opened)
+		}
+		l.end()
+	})
+}
+
+// TestLaneIdle: a lane ends when nobody has used it for a while, and when the target sends what nobody asked for, or
+// closes it.
+func TestLaneIdle(t *testing.T) {
+	for _, row := range []struct {
+		intent string
+		then   func(c *pipeEnd)
+		after  time.Duration
+	}{
+		{"nothing happens", func(*pipeEnd) {}, idleConnection},
+		{"unasked bytes", func(c *pipeEnd) { time.Sleep(time.Second); _, _ = c.Write([]byte(plainAnswer)) }, time.Second},
+		{"a close", func(c *pipeEnd) { time.Sleep(time.Second); c.Close() }, time.Second},
+		{"unasked bytes, at once", func(c *pipeEnd) { _, _ = c.Write([]byte(plainAnswer)) }, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLaneTest(8, firstly(func(c *pipeEnd) {
+				_, _ = c.Write(answerTo(<-c.requests, 1))
+				row.then(c)
+			}))
+			if o := l.together(1)[0]; o.err != nil {
+				t.Fatal(o.err)
+			}
+			begun := time.Now()
+			l.served.Wait()
+			if took := time.Since(begun); took != row.after {
+				t.Errorf("%s: closed after %v", row.intent, took)
+			}
+			synctest.Wait()
+			if n := l.open(); n != 0 {
+				t.Errorf("%s: %d lanes", row.intent, n)
+			}
+			if o := l.together(1)[0]; o.err != nil || o.body != "n0 " {
+				t.Errorf("%s: then %v", row.intent, o)
+			}
+			l.end()
+		})
+	}
+}
+
+// TestLaneRetire: retired lanes take nobody in, give the answers that are still to come, and end.
+func TestLaneRetire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLaneTest(2, slowly(10*time.Millisecond))
+		time.AfterFunc(5*time.Millisecond, l.retire)
+		for _, o := range l.together(3) {
+			if o.err != nil {
+				t.Error(o.err)
+			}
+		}
+		if o := l.together(1)[0]; o.err != ErrMoved {
+			t.Errorf("after the end: %v", o)
+		}
+		l.end()
+		if len(l.released) != 2 {
+			t.Errorf("%d connections were given back", len(l.released))
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		l := newLaneTest(2, well)
+		l.together(1)
+		begun := time.Now()
+		l.end()
+		if took := time.Since(begun); took > 0 {
+			t.Errorf("an idle lane took %v to end", took)
+		}
+	})
+}
+
+// TestLaneConnect: all who wait for a connection that cannot be had are told so.
+func TestLaneConnect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLaneTest(4, well)
+		l.refuse = true
+		for _, o := range l.together(6) {
+			var e *Error
+			if !errors.As(o.err, &e) || e.Phase != PhaseConnect || !errors.Is(e, io.ErrClosedPipe) {
+				t.Error(o.err)
+			}
+		}
+		l.refuse = false
+		if o := l.together(1)[0]; o.err != nil {
+			t.Error(o.err)
+		}
+		l.end()
+	})
+}
+
+// TestLaneSuspension: a target that is slow as a rule is asked twice now and then only, ever more seldom; one that has
+// become quick is trusted again.
+func TestLaneSuspension(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pause := 50 * time.Millisecond
+		l := newLaneTest(4, func(c *pipeEnd) {
+			for r := range c.requests {
+				time.Sleep(pause)
+				if _, err := c.Write(answerTo(r, 1)); err != nil {
+					return
+				}
+			}
+		})
+		begun, asked := time.Now(), 0
+		for time.Since(begun) < 10*time.Minute {
+			if l.credit.spent() {
+				time.Sleep(time.Second)
+				continue
+			}
+			l.together(4)
+			asked += 4
+		}
+		if moved := int(l.credit.moved.Load()); moved == 0 || asked > 200 {
+			t.Errorf("in ten minutes lanes were used for %d requests, of which %d moved", asked, moved)
+		}
+		pause = 0
+		time.Sleep(longSuspension)
+		before := l.credit.moved.Load()
+		for range 1000 {
+			l.together(4)
+		}
+		if moved := l.credit.moved.Load(); moved > before || l.credit.spent() {
+			t.Errorf("%d requests were moved of a quick target", moved-before)
+		}
+		l.end()
+	})
+}
