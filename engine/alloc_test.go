@@ -4,18 +4,21 @@ package engine
 
 import (
 	"runtime"
+	"strings"
 	"testing"
 )
 
 // TestAllocations holds the hot path to none: a whole exchange, counted and logged, both sockets and the test's own
 // client and origin included.
 func TestAllocations(t *testing.T) {
-	for _, c := range []struct{ name, request string }{
-		{"a GET through switch, split and strip_prefix", usualRequest},
-		{"a small POST, its body sent with the head", postRequest},
+	for _, c := range []struct{ name, upstream, request string }{
+		{"a GET through switch, split and strip_prefix", "", usualRequest},
+		{"a GET that shares its connection", "pipeline = 32\n", usualRequest},
+		{"a small POST, its body sent with the head", "", postRequest},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			g := startGateway(t, destinationTables(rawServer(t, smallAnswer)))
+			tables := destinationTables(rawServer(t, smallAnswer))
+			g := startGateway(t, strings.Replace(tables, "targets", c.upstream+"targets", 1))
 			client := dial(t, g.address)
 			request := []byte(c.request)
 			answer := make([]byte, responseSize(t, client, request))

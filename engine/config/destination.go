@@ -15,7 +15,7 @@ type Upstream struct {
 	MaxInFlight        int           `toml:"max_in_flight" min:"0" doc:"requests in flight on each target at most, others wait; 0: no limit"`
 	Resolve            time.Duration `toml:"resolve" min:"1s" doc:"how often DNS names are looked up again"`
 	Protocol           string        `toml:"protocol" enum:"http1|h2|h2c" doc:"what is spoken to the targets; h2c: HTTP/2 without TLS"`
-	Pipeline           int           `toml:"pipeline" min:"0" doc:"most idempotent requests in flight on one connection; 0: connections are not shared"`
+	Pipeline           int           `toml:"pipeline" min:"0" doc:"most GET, HEAD and OPTIONS requests in flight on one connection; 0: connections are not shared"`
 	Timeouts           Timeouts      `toml:"timeouts" doc:"how long each step may take"`
 	Retry              Retry         `toml:"retry" doc:"idempotent requests, or such as were not sent yet, tried on another target"`
 	Health             *Health       `toml:"health" doc:"present: every target is probed"`

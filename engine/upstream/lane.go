@@ -214,29 +214,23 @@ func (l *lane) takeBody(p *Place) error {
 	l.inBody = true
 	n, err := io.ReadFull(l.conn.reader, p.body)
 	l.inBody = false
-	switch err {
-	case nil:
-		return nil
-	case errTooSlow:
-		return l.handOver(p, n)
-	case errClosed:
-		return err
-	case io.EOF:
-		err = io.ErrUnexpectedEOF
+	if err != nil && err != errClosed {
+		return l.handOver(p, n) // it is slow, or cut short: its exchange will see
 	}
-	return &Error{Phase: PhaseBody, Err: err, Answered: true}
+	return err
 }
 
 // deliver gives the front its answer, all of which is there.
 func (l *lane) deliver(p *Place) error {
 	p.arm()
 	l.earned++
+	persistent := p.response.persistent
 	g := l.group
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	l.pop()
-	p.settle(nil)
-	if !p.response.persistent {
+	p.settle(nil) // from here on it is its exchange's
+	if !persistent {
 		l.moveRest(0)
 		return errClosed
 	}
@@ -346,9 +340,10 @@ func (l *lane) fail(err error) {
 	}
 	reused := l.answered > 0 || l.conn != nil && l.conn.Reused()
 	for err := first; l.queue.count > 0; err = others {
-		p := l.queue.pop()
-		p.reused = reused
-		p.settle(err)
+		if p := l.queue.pop(); p.state == placeWaiting {
+			p.reused = reused
+			p.settle(err)
+		}
 	}
 }
 

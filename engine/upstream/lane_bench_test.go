@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -165,24 +164,5 @@ func BenchmarkLane(b *testing.B) {
 			b.ReportMetric(float64(s.reads.Load())/float64(b.N), "reads/op")
 			b.ReportMetric(float64(s.writes.Load())/float64(b.N), "writes/op")
 		})
-	}
-}
-
-// TestLaneAlloc holds an exchange in a lane to no allocation.
-func TestLaneAlloc(t *testing.T) {
-	all, _ := startLanes(t, 64)
-	request, body := []byte(laneRequest), make([]byte, 16)
-	all.flood(t, 8, 2000)
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	const rounds = 2000
-	for range rounds {
-		if err := all.exchange(0, request, body); err != nil && err != ErrMoved {
-			t.Fatal(err)
-		}
-	}
-	runtime.ReadMemStats(&after)
-	if per := float64(after.Mallocs-before.Mallocs) / rounds; per > 0.1 {
-		t.Errorf("%.2f allocations per exchange", per)
 	}
 }

@@ -149,9 +149,12 @@ func (l *laneTest) askBy(p *Place, method, nonce string, deadline time.Time) (st
 		return 0, "", err
 	}
 	if err := p.Stream(time.Second, time.Time{}); err != nil {
-		return 0, "", err
+		return r.Status.Code, "", err
 	}
 	all, err := io.ReadAll(&r.Body)
+	if errors.Is(err, io.ErrClosedPipe) { // as a pipe says that its other end is closed
+		err = io.ErrUnexpectedEOF
+	}
 	if err != nil {
 		return r.Status.Code, string(all), err
 	}

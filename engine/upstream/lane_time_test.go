@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -62,7 +63,7 @@ func TestLaneRows(t *testing.T) {
 	for _, row := range []struct {
 		intent string
 		script func(c *pipeEnd)
-		ends   string // "200", "moved", "raced", "failed", "malformed", "late", each with when, in milliseconds, if not at once
+		ends   string // "200", "cut", "moved", "raced", "failed", "malformed", "late", each with when, in milliseconds, if not at once
 		kept   int    // connections that were given back for others
 	}{
 		{"all are answered", func(c *pipeEnd) {
@@ -126,7 +127,7 @@ func TestLaneRows(t *testing.T) {
 			a := answerTo(<-c.requests, 1)
 			write(c, a[:len(a)-1])
 			c.Close()
-		}, "200 failed raced", 0},
+		}, "200 cut moved", 0},
 		{"the second is no answer", func(c *pipeEnd) {
 			write(c, answerTo(<-c.requests, 1))
 			write(c, []byte("SSH-2.0-x\r\n\r\n"))
@@ -169,6 +170,8 @@ func (o outcome) String() string {
 	case o.err == nil:
 	case o.err == ErrMoved:
 		end = "moved"
+	case errors.Is(o.err, io.ErrUnexpectedEOF) && o.status > 0:
+		end = "cut"
 	case !errors.As(o.err, &e):
 		end = o.err.Error()
 	case e.Timeout():
@@ -356,10 +359,11 @@ func TestLaneConnect(t *testing.T) {
 // become quick is trusted again.
 func TestLaneSuspension(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		pause := 50 * time.Millisecond
+		var pause atomic.Int64
+		pause.Store(int64(50 * time.Millisecond))
 		l := newLaneTest(4, func(c *pipeEnd) {
 			for r := range c.requests {
-				time.Sleep(pause)
+				time.Sleep(time.Duration(pause.Load()))
 				if _, err := c.Write(answerTo(r, 1)); err != nil {
 					return
 				}
@@ -377,7 +381,7 @@ func TestLaneSuspension(t *testing.T) {
 		if moved := int(l.credit.moved.Load()); moved == 0 || asked > 200 {
 			t.Errorf("in ten minutes lanes were used for %d requests, of which %d moved", asked, moved)
 		}
-		pause = 0
+		pause.Store(0)
 		time.Sleep(longSuspension)
 		before := l.credit.moved.Load()
 		for range 1000 {

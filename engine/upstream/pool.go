@@ -8,12 +8,28 @@
 // retries: the engine owns the only retry loop and learns from an error's type how far an exchange had come; the
 // pool only says whether there are means for one more.
 //
-// All of that but Conn knows nothing of HTTP/1.1, and of Conn only the three methods of lessor (target.go):
-// HTTP/2 to targets finds choice, breakers, counts and passes ready. It will plug in at two places of the
-// engine: where forward.go asks a target (Acquire, Send, Receive) and where response.go and tunnel.go relay
-// its answer (Response, Stream, Whole, Reusable, Unread). An interface for both is left to that work: a stream
-// has no head in bytes to send, no connection to give back and no socket to half-close, so that one drawn from
-// Conn alone would promise what only HTTP/1.1 can keep.
+// # Lanes
+//
+// With Config.Pipeline requests that are safe and end with their head share connections (lanes.go). A Place, in place
+// of a Conn, is what such an exchange leases: it adds its request to what a lane (lane.go) is to send, and waits until
+// the lane has the answer. One goroutine of the lane sends (lane_send.go): woken by the first request, it first lets
+// all who are ready to run add theirs, and then writes once. The other one receives: it reads what there is, and gives
+// the answers in it to the places in their order. Both begin with the lane, which is when a request finds none with
+// room, and have ended when CloseIdle returns.
+//
+// What holds of a lane: at most Pipeline requests are in flight on it. An answer is given to the request that was sent
+// first of those not answered, if that was sent before the answer came, else to nobody. Whatever breaks the order, or
+// ends the connection, ends the lane; who was answered keeps his answer, and the others learn how far they had come,
+// as with connections of their own. Nobody waits long for another's answer: those behind one that is late, large or
+// without a length are moved (ErrMoved), and who leaves only gives up its place. An answer is in the place's memory, at
+// most 64 KiB of it, or its exchange gets the connection. How often that may be is lane_credit.go's to say.
+//
+// # Another transport
+//
+// Pools, balancing, breakers and passes know nothing of HTTP/1.1, and of connections only the three methods of lessor
+// (target.go): HTTP/2 to targets finds them ready. It will plug in at two places of the engine: where ask.go asks
+// a target, as it asks by a Place, and where response.go relays what a Lease (lease.go) has. Only a Conn has bytes to
+// send in parts and a socket to half-close; uploads and tunnels (pump.go, tunnel.go) want one.
 package upstream
 
 import (
