@@ -63,7 +63,7 @@ func newLane(g *group, deadline time.Time) *lane {
 
 // enter takes a request in, and says whether the sender must be woken. It is called with the group's lock held.
 func (l *lane) enter(p *Place, request []byte) (wake bool) {
-	p.state, p.sent, p.by = placeWaiting, time.Time{}, p.deadline
+	p.state, p.lane, p.sent, p.by = placeWaiting, l, time.Time{}, p.deadline
 	l.queue.push(p, l.group.lanes.depth)
 	l.out = append(l.out, request...)
 	if !p.deadline.IsZero() {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -252,6 +253,24 @@ func TestLaneLeft(t *testing.T) {
 		if l.opened != 1 {
 			t.Errorf("%d connections were opened", l.opened)
 		}
+	})
+}
+
+// TestLaneLeftAlone: who waits alone for a slow answer, and leaves, takes the connection along.
+func TestLaneLeftAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLaneTest(8, slowly(time.Minute))
+		p := l.place(0)
+		time.AfterFunc(time.Second, p.Tether().Cut)
+		begun := time.Now()
+		if _, _, err := l.askBy(p, "GET", "n", time.Time{}); !errors.Is(err, net.ErrClosed) {
+			t.Error(err)
+		}
+		l.work.Wait()
+		if took := time.Since(begun); took != time.Second {
+			t.Errorf("the connection was closed after %v", took)
+		}
+		l.end()
 	})
 }
 

@@ -142,6 +142,24 @@ func (g *group) remove(l *lane) {
 	}
 }
 
+// idle counts the lanes in which nobody waits.
+func (s *lanes) idle() (n int) {
+	if s == nil {
+		return 0
+	}
+	for i := range s.groups {
+		g := &s.groups[i]
+		g.mu.Lock()
+		for _, l := range g.open {
+			if l.connected && l.queue.count == 0 {
+				n++
+			}
+		}
+		g.mu.Unlock()
+	}
+	return n
+}
+
 // retire lets no request into a lane any more. Lanes end when they are empty.
 func (s *lanes) retire() {
 	if s == nil {

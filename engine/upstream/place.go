@@ -40,6 +40,7 @@ type Place struct {
 
 	// Guarded by the group's lock until ready has its value. Who left does not look at the answer.
 	state    placeState
+	lane     *lane // in which it waits
 	err      error
 	reused   bool
 	tainted  bool  // answers that nobody wants may follow this one
@@ -98,6 +99,9 @@ func (p *Place) leave() {
 	g := p.group
 	g.mu.Lock()
 	conn := p.conn
+	if p.state == placeWaiting && p.lane.alone {
+		p.lane.stir() // nobody is left
+	}
 	if p.state == placeFree || p.state == placeWaiting {
 		p.abandon(&Error{Phase: PhaseHead, Err: net.ErrClosed})
 	}
@@ -162,7 +166,7 @@ func (p *Place) end(_ *Target, keep bool) {
 	if !keep {
 		return // its lane, or who cut it, may know it still
 	}
-	p.group, p.conn, p.err, p.state = nil, nil, nil, placeFree
+	p.group, p.lane, p.conn, p.err, p.state = nil, nil, nil, nil, placeFree
 	p.reused, p.tainted = false, false
 	p.source.Reset(nil)
 	p.response.Body.Reset(nil, wire.Framing{})

@@ -137,7 +137,7 @@ func (t *Target) TLS() bool { return t.tls != nil }
 
 // Connections counts the open connections and, among them, the idle ones.
 func (t *Target) Connections() (open, idle int) {
-	return t.client.ConnsCount(), t.client.IdleConnsCount()
+	return t.client.ConnsCount(), t.client.IdleConnsCount() + t.lanes.idle()
 }
 
 // Acquire leases a connection: an idle one that is still clean, or a new one, by the deadline; zero means none but
