@@ -5,6 +5,7 @@ import (
 	"net"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-gateway/sluice/engine/socket"
@@ -26,7 +27,8 @@ type Conn struct {
 	lease    any
 	tether   Tether
 	readers  *readers
-	lane     *lane // that reads it; nil: its exchange does
+	lane     *lane         // that reads it; nil: its exchange does
+	answers  *atomic.Int64 // counts them; nil: nobody does
 
 	exchanges int
 	reader    *bufio.Reader // borrowed while leased, so that idle connections hold no buffer
@@ -149,6 +151,9 @@ func (c *Conn) Receive(method []byte, deadline time.Time) (*Response, error) {
 		}
 		if final {
 			c.arrive()
+			if c.answers != nil {
+				c.answers.Add(1)
+			}
 			return &c.response, nil
 		}
 	}

@@ -11,6 +11,8 @@ const (
 	// lateAnswer is how long requests wait for the one answer before theirs: most answers that share a connection are
 	// there in a millisecond, and who comes to wait longer would have had a connection of its own meanwhile.
 	lateAnswer = 20 * time.Millisecond
+	// doubtEvery is how often it is looked at whether the target answers others meanwhile.
+	doubtEvery = 2 * time.Millisecond
 	// wholeAnswer is the largest body that is read before its exchange gets to see it.
 	wholeAnswer = 64 << 10
 	// maxBatch is how many bytes of requests are sent at once; maxPlaced is the largest request that may take a place.
@@ -33,6 +35,7 @@ type lanes struct {
 	response time.Duration
 	work     *sync.WaitGroup // of all lanes
 	credit   credit
+	answers  atomic.Int64 // that the target has given, in lanes or not, give or take those of the moment
 	groups   []group
 	places   sync.Pool
 }

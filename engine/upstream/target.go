@@ -219,7 +219,11 @@ func (t *Target) dialContext(ctx context.Context) (*Conn, error) {
 		}
 		stream = secure
 	}
-	return newConn(stream, below, &t.buffers), nil
+	c := newConn(stream, below, &t.buffers)
+	if t.lanes != nil {
+		c.answers = &t.lanes.answers
+	}
+	return c, nil
 }
 
 // lessor leases the connections of a fasthttp.HostClient.
