@@ -23,7 +23,7 @@ var (
 type lane struct {
 	group     *group
 	conn      *Conn
-	connectBy time.Time // zero: the first who came can wait as long as the target allows
+	connectBy time.Time
 	kick      chan struct{}
 	sender    chan struct{} // closed when the sender has ended
 	readAt    time.Time     // when bytes last came; the receiver's
@@ -53,12 +53,14 @@ type lane struct {
 }
 
 // newLane is called with the group's lock held.
-func newLane(g *group, deadline time.Time) *lane {
-	l := &lane{group: g, connectBy: deadline, kick: make(chan struct{}, 1), sender: make(chan struct{})}
-	if by := time.Now().Add(g.lanes.connect); g.lanes.connect > 0 && (deadline.IsZero() || by.Before(deadline)) {
-		l.connectBy = by
-	}
-	return l
+func newLane(g *group) *lane {
+	return &lane{group: g, connectBy: time.Now().Add(g.lanes.connect), kick: make(chan struct{}, 1), sender: make(chan struct{})}
+}
+
+// inTime says whether the lane will be connected by a deadline, or will not be at all. It is called with the group's
+// lock held.
+func (l *lane) inTime(deadline time.Time) bool {
+	return l.connected || deadline.IsZero() || !deadline.Before(l.connectBy)
 }
 
 // enter takes a request in, and says whether the sender must be woken. It is called with the group's lock held.
@@ -214,8 +216,10 @@ func (l *lane) deliver(p *Place) error {
 	}
 	switch {
 	case l.queue.count > 0:
-	case !l.leaving:
+	case !l.leaving && g.lanes.keep:
 		l.idleSince = l.readAt
+	case !l.leaving:
+		return errClosed
 	case l.tainted || l.writing || l.conn.reader.Buffered() > 0:
 		return errClosed
 	default:

@@ -86,7 +86,7 @@ func startLanes(t testing.TB, depth int) (*lanes, *sockets) {
 	}()
 	s := &sockets{address: l.Addr().String()}
 	var work sync.WaitGroup
-	all := newLanes(s, &Config{Pipeline: depth, Epoch: time.Now(), Timeouts: Timeouts{Connect: time.Second, Response: 5 * time.Second}}, &work, nil)
+	all := newLanes(s, &Config{Pipeline: depth, MaxIdle: 1, Epoch: time.Now(), Timeouts: Timeouts{Connect: time.Second, Response: 5 * time.Second}}, &work, nil)
 	t.Cleanup(func() {
 		all.retire()
 		work.Wait()

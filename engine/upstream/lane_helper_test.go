@@ -23,6 +23,7 @@ var errRaced = errors.New("on a connection that was used before")
 type pipes struct {
 	serve    func(c *pipeEnd)
 	refuse   bool
+	dialling time.Duration
 	mu       sync.Mutex
 	opened   int
 	released []*Conn
@@ -39,6 +40,7 @@ type pipeEnd struct {
 type pipeRequest struct{ method, nonce string }
 
 func (p *pipes) Acquire(time.Time) (*Conn, error) {
+	time.Sleep(p.dialling)
 	if p.refuse {
 		return nil, &Error{Phase: PhaseConnect, Err: io.ErrClosedPipe}
 	}
@@ -102,7 +104,7 @@ type laneTest struct {
 
 func newLaneTest(depth int, serve func(c *pipeEnd)) *laneTest {
 	l := &laneTest{pipes: &pipes{serve: serve}}
-	c := &Config{Pipeline: depth, Epoch: time.Now(), Timeouts: Timeouts{Connect: time.Second, Response: 5 * time.Second}}
+	c := &Config{Pipeline: depth, MaxIdle: 1, Epoch: time.Now(), Timeouts: Timeouts{Connect: time.Second, Response: 5 * time.Second}}
 	l.lanes = newLanes(l.pipes, c, &l.work, nil)
 	l.lanes.groups = l.lanes.groups[:1]
 	return l

@@ -241,6 +241,42 @@ func TestLaneConnect(t *testing.T) {
 	})
 }
 
+// TestLaneShortDeadline: who cannot wait for a lane to connect does not, but opens it for others: one at a time.
+func TestLaneShortDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLaneTest(4, well)
+		l.dialling = 100 * time.Millisecond
+		for range 3 {
+			if _, _, err := l.ask("GET", "n", time.Now().Add(50*time.Millisecond)); err != ErrMoved {
+				t.Error(err)
+			}
+		}
+		time.Sleep(200 * time.Millisecond)
+		if _, _, err := l.ask("GET", "n", time.Now().Add(50*time.Millisecond)); err != nil || l.opened != 1 {
+			t.Errorf("%v, %d connections", err, l.opened)
+		}
+		l.end()
+	})
+}
+
+// TestLaneUnkept: where no idle connections are kept, no lane is.
+func TestLaneUnkept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLaneTest(4, well)
+		l.keep = false
+		for range 3 {
+			if o := l.together(1)[0]; o.err != nil {
+				t.Error(o.err)
+			}
+			synctest.Wait()
+		}
+		l.end()
+		if l.opened != 3 || len(l.released) > 0 {
+			t.Errorf("%d connections for 3 requests, %d kept", l.opened, len(l.released))
+		}
+	})
+}
+
 // TestLaneSuspension: a target that is slow as a rule is asked twice now and then only, ever more seldom; one that has
 // become quick is trusted again.
 func TestLaneSuspension(t *testing.T) {

@@ -31,6 +31,7 @@ type lender interface {
 type lanes struct {
 	lender
 	depth    int
+	keep     bool // idle ones
 	connect  time.Duration
 	response time.Duration
 	work     *sync.WaitGroup // of all lanes
@@ -52,7 +53,7 @@ type group struct {
 
 func newLanes(from lender, c *Config, work *sync.WaitGroup, moved *atomic.Uint64) *lanes {
 	s := &lanes{
-		lender: from, depth: c.Pipeline, connect: c.Timeouts.Connect, response: c.Timeouts.Response, work: work,
+		lender: from, depth: c.Pipeline, keep: c.MaxIdle > 0, connect: c.Timeouts.Connect, response: c.Timeouts.Response, work: work,
 		groups: make([]group, runtime.GOMAXPROCS(0)),
 	}
 	s.credit.start(c.Epoch, c.Pipeline, moved)
@@ -96,9 +97,13 @@ func (g *group) join(p *Place, request []byte) error {
 		g.mu.Unlock()
 		return ErrMoved
 	}
-	l := g.pick(p.deadline, len(request))
-	if l == nil {
-		l = g.begin(p.deadline)
+	l, connecting := g.pick(p.deadline, len(request))
+	if l == nil && !connecting {
+		l = g.begin()
+	}
+	if l == nil || !l.inTime(p.deadline) {
+		g.mu.Unlock()
+		return ErrMoved
 	}
 	wake := l.enter(p, request)
 	g.mu.Unlock()
@@ -109,25 +114,26 @@ func (g *group) join(p *Place, request []byte) error {
 }
 
 // pick is the fullest lane with room for a request of this size. One that is still connecting is for those who can
-// wait as long as that may take.
-func (g *group) pick(deadline time.Time, size int) (best *lane) {
+// wait as long as that may take; the others are told that there is one.
+func (g *group) pick(deadline time.Time, size int) (best *lane, connecting bool) {
 	for _, l := range g.open {
 		if l.queue.count == g.lanes.depth || len(l.out)+size > maxBatch && len(l.out) > 0 {
 			continue
 		}
-		if !l.connected && !deadline.IsZero() && (l.connectBy.IsZero() || deadline.Before(l.connectBy)) {
+		if !l.inTime(deadline) {
+			connecting = true
 			continue
 		}
 		if best == nil || l.queue.count > best.queue.count {
 			best = l
 		}
 	}
-	return best
+	return best, connecting
 }
 
-// begin opens a lane for a request with a deadline. The lane connects by itself.
-func (g *group) begin(deadline time.Time) *lane {
-	l := newLane(g, deadline)
+// begin opens a lane, which connects by itself.
+func (g *group) begin() *lane {
+	l := newLane(g)
 	g.open = append(g.open, l)
 	g.lanes.work.Go(l.run)
 	return l
