@@ -124,7 +124,7 @@ func (a *acceptor) Accept() (net.Conn, error) {
 			a.engine.refuse(socket, a.address.secure)
 			continue
 		}
-		return newConn(a.engine, socket, a.tls()), nil
+		return lent{newConn(a.engine, socket, a.tls())}, nil
 	}
 }
 

@@ -61,6 +61,7 @@ type conn struct {
 	written       uint64
 	stalled       time.Duration // in writes that the client made wait
 	mustLinger    bool          // the client may still be sending
+	begun         bool          // to be attended to
 	writeDeadline time.Time
 	x             *exchange
 
@@ -73,24 +74,35 @@ type conn struct {
 	endWait   func()                          // says that it is over; made likewise
 	idleSince atomic.Int64                    // Unix nanoseconds; 0 while a request is under way
 	watched   watched
+	restless  bool   // it slept, or could not, since its last request
+	bed       uint64 // in the dormitory, whose lock guards it; 0: awake
 }
 
 func newConn(e *Engine, client net.Conn, config *tls.Config) *conn {
 	c := &conn{Conn: client, socket: client, engine: e, peer: peerAddress(client), opened: time.Now(), stripe: e.connected.Add(1)}
 	c.clock = c.opened
-	plain, ok := socket.New(client)
-	if ok {
-		c.Conn = plain
-	}
-	switch {
-	case config != nil:
+	c.dress()
+	if config != nil {
 		c.secure = tls.Server(c.Conn, config)
-		c.Conn = c.secure
-	case ok:
-		c.plain, c.arrive = plain, c.takeIn
+		c.Conn, c.plain, c.arrive = c.secure, nil, nil
 	}
 	e.conns.add(c)
 	return c
+}
+
+// dress gives c what it needs of its socket to be attended to.
+func (c *conn) dress() {
+	if plain, ok := socket.New(c.socket); ok && c.secure == nil {
+		c.Conn, c.plain, c.arrive = plain, plain, c.takeIn
+	}
+}
+
+// undress gives back what c does not need while it sleeps. TLS has state of its own below its stream.
+func (c *conn) undress() {
+	c.giveBack()
+	if c.plain != nil {
+		c.Conn, c.plain, c.arrive = c.socket, nil, nil
+	}
 }
 
 func peerAddress(socket net.Conn) netip.Addr {
@@ -100,18 +112,51 @@ func peerAddress(socket net.Conn) netip.Addr {
 	return netip.Addr{}
 }
 
-// drive answers the requests of a connection, one after the other. fasthttp calls it on a goroutine of its pool, in
-// place of its own loop, and closes the connection afterwards: requests are read by package wire alone, so that there is
-// no second parser that could read them differently, and answers are bytes before they get here.
+// lent is a connection as fasthttp sees it, which closes what it was given when it has it back. What has begun to be
+// attended to is closed by whoever does so last.
+type lent struct{ *conn }
+
+func (l lent) Close() error {
+	if l.begun {
+		return nil
+	}
+	return l.conn.Close()
+}
+
+// drive attends to a connection that was accepted. fasthttp calls it on a goroutine of its pool, in place of its own
+// loop: requests are read by package wire alone, so that there is no second parser that could read them differently,
+// and answers are bytes before they get here.
 func (e *Engine) drive(client net.Conn) error {
-	c, ok := client.(*conn)
+	l, ok := client.(lent)
 	if !ok {
 		panic("BUG: a connection that was not accepted here")
 	}
-	defer e.contain(func() {})
-	for c.next() == nil && e.serve(c.x) && c.finish() {
-	}
+	l.begun = true
+	e.attend(l.conn)
 	return nil
+}
+
+// attend answers the requests of a connection, one after the other, until it ends, or sleeps.
+func (e *Engine) attend(c *conn) {
+	asleep := false
+	defer func() {
+		if !asleep {
+			_ = c.Close()
+		}
+	}()
+	defer e.contain(func() {})
+	for {
+		err := c.next()
+		if err == errDrowsy {
+			if asleep = e.dormitory.admit(c); asleep {
+				return // c is another goroutine's now
+			}
+			continue
+		}
+		if err != nil || !e.serve(c.x) || !c.finish() {
+			return
+		}
+	}
 }
 
 // next waits for a request and reads its head. An error means that there is nobody to answer.
@@ -130,6 +175,7 @@ func (c *conn) next() error {
 		return err
 	}
 	c.served++
+	c.restless = false
 	c.x = c.engine.acquireExchange(c)
 	if err == nil {
 		c.phase = phaseHead
@@ -144,7 +190,7 @@ func (c *conn) next() error {
 }
 
 // await waits for the first byte of a request. A client that never sends one on a new connection
-// has not completed a head in time and is told so; an idle one just goes.
+// has not completed a head in time and is told so; an idle one just goes. What is silent until bedtime may sleep.
 func (c *conn) await(settings *serverSettings) error {
 	if c.in != nil && c.in.Buffered() > 0 {
 		return nil
@@ -157,11 +203,22 @@ func (c *conn) await(settings *serverSettings) error {
 	now := c.clock
 	c.idleSince.Store(now.UnixNano())
 	defer c.idleSince.Store(0)
-	for limit := now.Add(pause); ; now = time.Now() {
+	limit, drowsy := now.Add(pause), false
+	if bedtime := c.engine.dormitory.bedtime; c.served > 0 && !c.restless && bedtime < pause {
+		limit, drowsy = now.Add(bedtime), true
+	}
+	for ; ; now = time.Now() {
 		if err := c.idleBy(now, limit); err != nil {
 			return err
 		}
-		if err := c.peek(); err == nil || !isTimeout(err) || !time.Now().Before(limit) {
+		err := c.peek()
+		if err == nil || !isTimeout(err) {
+			return err
+		}
+		if !time.Now().Before(limit) {
+			if drowsy {
+				return errDrowsy
+			}
 			return err
 		}
 	}
@@ -199,6 +256,14 @@ func (c *conn) peek() error {
 	return err
 }
 
+// giveBack gives back what borrow has borrowed.
+func (c *conn) giveBack() {
+	if c.in != nil {
+		c.engine.inputs.release(c.in)
+		c.in = nil
+	}
+}
+
 func (c *conn) borrow() {
 	if c.in == nil {
 		c.in = c.engine.inputs.acquire(source{c}, c.engine.snapshot.Load().server.maxHeaderBytes)
@@ -211,8 +276,7 @@ func (c *conn) takeIn() (done bool) {
 	if _, c.broken = c.in.Peek(1); c.broken != socket.ErrNothing {
 		return true
 	}
-	c.engine.inputs.release(c.in)
-	c.in = nil
+	c.giveBack()
 	return false
 }
 
@@ -303,10 +367,7 @@ func (c *conn) Close() error {
 		c.linger()
 	}
 	err := c.Conn.Close()
-	if c.in != nil {
-		c.engine.inputs.release(c.in)
-		c.in = nil
-	}
+	c.giveBack()
 	return err
 }
 

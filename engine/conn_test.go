@@ -41,9 +41,7 @@ func TestWritesOfAnAnswer(t *testing.T) {
 				served := make(chan struct{})
 				go func() {
 					defer close(served)
-					c := newConn(g.Engine, client, nil)
-					_ = g.drive(c)
-					_ = c.Close()
+					_ = g.drive(lent{newConn(g.Engine, client, nil)})
 				}()
 				if _, err := io.WriteString(near, request); err != nil {
 					t.Fatal(err)

@@ -101,6 +101,7 @@ func (s *conns) closeIdle(now time.Time, silent time.Duration) {
 		}
 		if pending(c.watched.raw, unix.POLLIN) == 0 {
 			_ = c.socket.Close()
+			c.engine.dormitory.wake(c)
 		}
 	}
 }
@@ -109,6 +110,7 @@ func (s *conns) closeIdle(now time.Time, silent time.Duration) {
 func (c *conn) cut() {
 	c.gone.Store(true)
 	_ = c.socket.Close()
+	c.engine.dormitory.wake(c)
 	if lease := c.leased.Load(); lease != nil {
 		c.leave(lease)
 	}

@@ -105,6 +105,7 @@ func (e *Engine) shutdown() {
 	e.background.Wait()
 	e.certificates.follow(nil, &e.log)
 	_ = e.conns.wait(context.Background())
+	e.dormitory.close()
 	e.cluster.finish()
 	e.finishMethods()
 	if s := e.snapshot.Load().limitStore; s != nil {

@@ -52,6 +52,7 @@ type Engine struct {
 	watcher      *watch.Watcher // nil: the kernel has no watches left
 
 	conns      conns
+	dormitory  dormitory
 	exchanges  exchanges
 	inputs     inputs
 	buffers    buffers
@@ -108,6 +109,7 @@ func New(o Options) (*Engine, error) {
 	e.revocations.list = revocation.New(revocation.Config{})
 	e.offenders = telemetry.NewOffenders(e.started)
 	e.server = e.newServer()
+	e.dormitory.attend, e.dormitory.bedtime = e.attend, bedtime
 	watcher, err := watch.New([]string{o.Path})
 	if err != nil {
 		e.log.Error().Err(err).Msg("the configuration is not watched: reload by SIGHUP")
@@ -168,7 +170,7 @@ func (e *Engine) now() time.Duration { return time.Since(e.started) }
 // newServer sets fasthttp up to accept connections and lend them goroutines. Every connection speaks the protocol that
 // TLS has no name for: ours; see drive.
 func (e *Engine) newServer() *fasthttp.Server {
-	s := &fasthttp.Server{Concurrency: maxWorkers, Logger: serverLog{e.log}}
+	s := &fasthttp.Server{Concurrency: maxWorkers, MaxIdleWorkerDuration: time.Second, Logger: serverLog{e.log}}
 	s.NextProto("", e.drive)
 	return s
 }
@@ -188,12 +190,16 @@ func (e *Engine) Start() error {
 	if err := e.sockets.Ready(); err != nil {
 		return err
 	}
+	if err := e.dormitory.open(); err != nil {
+		return err
+	}
 	ctx := e.life
 	e.logging.start(context.Background(), e.access.Run)
 	e.startMethods(e.snapshot.Load())
 	e.startLimitStore(e.snapshot.Load())
 	e.startCluster()
 	e.background.Go(func() { e.watchClients(ctx) })
+	e.background.Go(func() { e.dormitory.giveBack(ctx) })
 	e.background.Go(func() { e.metrics.Run(ctx) })
 	if e.watcher != nil {
 		e.background.Go(func() { e.watchFile(ctx) })
@@ -210,7 +216,9 @@ func (e *Engine) watchClients(ctx context.Context) {
 	for {
 		select {
 		case <-ticker.C:
-			e.conns.watch(e.revocations.list, time.Now())
+			now := time.Now()
+			e.conns.watch(e.revocations.list, now)
+			e.dormitory.expire(now, e.snapshot.Load().server.idleTimeout)
 		case <-ctx.Done():
 			return
 		}

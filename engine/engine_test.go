@@ -23,6 +23,7 @@ type gateway struct {
 	address  string
 	resolver upstream.Resolver // nil: the system's
 	stdout   io.Writer         // nil: nothing
+	bedtime  time.Duration     // 0: as it is
 }
 
 // startGateway runs an engine on a free port with the tables given.
@@ -48,6 +49,9 @@ func (g *gateway) launch(t testing.TB, random func() uint64) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if g.bedtime > 0 {
+		e.dormitory.bedtime = g.bedtime
 	}
 	if err := e.Start(); err != nil {
 		t.Fatal(err)

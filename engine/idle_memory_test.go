@@ -4,26 +4,29 @@ package engine
 
 import (
 	"io"
+	"math/rand/v2"
 	"net"
 	"runtime"
 	"testing"
 	"time"
 )
 
-// TestIdleMemory: a connection that waits for its next request holds no buffers.
+// TestIdleMemory: a connection that waits for its next request holds no buffers, and no stack for long.
 func TestIdleMemory(t *testing.T) {
 	const connections = 500
-	g := startGateway(t, publicRoute(rawServer(t, smallAnswer)))
-	held := func() uint64 {
+	g := &gateway{path: t.TempDir() + "/gateway.toml", address: freeAddress(t), bedtime: time.Second}
+	g.write(t, publicRoute(rawServer(t, smallAnswer)))
+	g.launch(t, rand.Uint64)
+	held := func() (heap, stacks uint64) {
 		runtime.GC()
 		runtime.GC() // what pools hold is gone after two
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
-		return m.HeapAlloc
+		return m.HeapAlloc, m.StackInuse
 	}
 	request := []byte(usualRequest)
 	answer := make([]byte, responseSize(t, dial(t, g.address), request))
-	before := held()
+	before, stacks := held()
 	clients := make([]net.Conn, connections)
 	for i := range clients {
 		c, err := net.Dial("tcp", g.address)
@@ -31,7 +34,7 @@ func TestIdleMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
 		if _, err := c.Write(request); err != nil {
 			t.Fatal(err)
 		}
@@ -51,7 +54,17 @@ func TestIdleMemory(t *testing.T) {
 		return true
 	})
 	// Both ends of a connection are counted.
-	if per := (held() - before) / connections; per > 4<<10 {
-		t.Errorf("%d bytes of heap for each idle connection", per)
+	if heap, _ := held(); (heap-before)/connections > 4<<10 {
+		t.Errorf("%d bytes of heap for each idle connection", (heap-before)/connections)
+	}
+	waitUntil(t, "all sleep", func() bool { return g.dormitory.asleep() == connections+1 })
+	// fasthttp rids itself of goroutines that have nothing to do after a while.
+	var heap, in uint64
+	waitUntil(t, "their stacks are free", func() bool {
+		heap, in = held()
+		return in < stacks+connections<<10
+	})
+	if per := (int(heap) - int(before)) / connections; per > 2<<10 {
+		t.Errorf("%d bytes of heap for each sleeping connection", per)
 	}
 }
