@@ -20,9 +20,9 @@ const (
 	bedtime = 5 * time.Second
 	// calls is how many connections are woken by one system call at most.
 	calls = 128
-	// many is how many connections have to fall asleep for it to be worthwhile to collect garbage for their sake: their
+	// manySleepers is how many connections have to fall asleep for it to be worthwhile to collect garbage for their sake: their
 	// stacks are some megabytes then.
-	many = 1000
+	manySleepers = 1000
 )
 
 // errDrowsy says that a connection has been silent for so long that it may sleep.
@@ -38,6 +38,7 @@ var errDrowsy = errors.New("engine: silent until bedtime")
 type dormitory struct {
 	attend  func(*conn) // runs on a goroutine of the connection's, which ends with it or when it sleeps again
 	bedtime time.Duration
+	many    int
 
 	mu     sync.Mutex
 	epoll  *os.File // nil: closed
@@ -196,7 +197,7 @@ func (d *dormitory) giveBack(ctx context.Context) {
 		}
 		asleep := d.asleep()
 		known = min(known, asleep)
-		if asleep >= known+many {
+		if asleep >= known+d.many {
 			runtime.GC() // pools let go of what they hold at the second only
 			debug.FreeOSMemory()
 			known = asleep

@@ -275,6 +275,23 @@ func TestSleepersHaveNoGoroutine(t *testing.T) {
 	eventually(t, func() bool { return g.conns.count() == 0 && runtime.NumGoroutine() <= before+20 })
 }
 
+// TestMemoryIsGivenBack: once for as many as went to sleep, and not while nobody else does.
+func TestMemoryIsGivenBack(t *testing.T) {
+	g := sleepyGateway(t, "idle_timeout = \"1h\"\n")
+	forced := func() uint32 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.NumForcedGC
+	}
+	before := forced()
+	g.lull(t, g.dormitory.many)
+	eventually(t, func() bool { return forced() >= before+2 })
+	<-time.After(10 * g.bedtime)
+	if n := forced() - before; n != 2 {
+		t.Errorf("%d collections, want 2", n)
+	}
+}
+
 // TestSleepWithTLS: what TLS has read of a record is not forgotten, and the rest of it wakes.
 func TestSleepWithTLS(t *testing.T) {
 	g := &gateway{path: t.TempDir() + "/gateway.toml", address: freeAddress(t), bedtime: 200 * time.Millisecond}

@@ -109,7 +109,7 @@ func New(o Options) (*Engine, error) {
 	e.revocations.list = revocation.New(revocation.Config{})
 	e.offenders = telemetry.NewOffenders(e.started)
 	e.server = e.newServer()
-	e.dormitory.attend, e.dormitory.bedtime = e.attend, bedtime
+	e.dormitory.attend, e.dormitory.bedtime, e.dormitory.many = e.attend, bedtime, manySleepers
 	watcher, err := watch.New([]string{o.Path})
 	if err != nil {
 		e.log.Error().Err(err).Msg("the configuration is not watched: reload by SIGHUP")

@@ -51,7 +51,7 @@ func (g *gateway) launch(t testing.TB, random func() uint64) {
 		t.Fatal(err)
 	}
 	if g.bedtime > 0 {
-		e.dormitory.bedtime = g.bedtime
+		e.dormitory.bedtime, e.dormitory.many = g.bedtime, 50
 	}
 	if err := e.Start(); err != nil {
 		t.Fatal(err)

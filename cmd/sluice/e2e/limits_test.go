@@ -83,6 +83,42 @@ func TestSlowHeads(t *testing.T) {
 	})
 }
 
+// A connection that has been silent for seconds is served like any other, and has all of idle_timeout and no more.
+func TestLongSilence(t *testing.T) {
+	t.Parallel()
+	up := startAnswering(t, ok)
+	g := startGateway(t, limited("idle_timeout = \"7s\"", up.url()))
+	const whole = "GET /x HTTP/1.1\r\nHost: h\r\n\r\n"
+	for _, c := range []struct {
+		intent string
+		pauses []time.Duration
+	}{
+		{"silent to the end", nil},
+		{"a request after six seconds", []time.Duration{6 * time.Second}},
+		{"two of them, a moment apart", []time.Duration{6 * time.Second, 100 * time.Millisecond}},
+	} {
+		t.Run(c.intent, func(t *testing.T) {
+			t.Parallel()
+			client := g.dial(t)
+			_ = client.SetDeadline(time.Now().Add(patience + 15*time.Second))
+			if r := client.do(whole); r.status != 200 {
+				t.Errorf("status %d", r.status)
+			}
+			for _, pause := range c.pauses {
+				<-time.After(pause)
+				if r := client.do(whole); r.status != 200 {
+					t.Errorf("status %d after %v", r.status, pause)
+				}
+			}
+			since := time.Now()
+			client.expectClosed()
+			if took := time.Since(since); took < 6900*time.Millisecond {
+				t.Errorf("closed after %v", took)
+			}
+		})
+	}
+}
+
 // A body may take any time, if no pause is longer than body_idle_timeout; after one the client is told,
 // and the upstream never sees the request's end.
 func TestSlowBodies(t *testing.T) {
