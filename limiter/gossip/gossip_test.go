@@ -387,12 +387,7 @@ func TestJunkOnTheSockets(t *testing.T) {
 
 // Two clusters that began apart become one as soon as one of them can reach the other.
 func TestClustersMerge(t *testing.T) {
-	tcp, udp, err := bind("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	late := tcp.Addr().String()
-	_, _ = tcp.Close(), udp.Close()
+	late := freeAddress(t)
 	a := open(t, nil, late).run(t)
 	b := open(t, nil, a.Address().String()).run(t)
 	together(t, a, b)
@@ -502,12 +497,7 @@ func TestLossyNetwork(t *testing.T) {
 			var all []*gateway
 			var seeds []string
 			for range 3 {
-				tcp, udp, err := bind("127.0.0.1:0")
-				if err != nil {
-					t.Fatal(err)
-				}
-				at := tcp.Addr().String()
-				_, _ = tcp.Close(), udp.Close()
+				at := freeAddress(t)
 				public := relay(t, at, loss)
 				all = append(all, open(t, func(c *Config) { c.Listen, c.Advertise = at, public }, seeds...))
 				seeds = append(seeds, public)

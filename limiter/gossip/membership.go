@@ -3,13 +3,9 @@ package gossip
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -18,9 +14,7 @@ import (
 )
 
 const (
-	joinSoon   = time.Second      // between attempts at first
-	joinLate   = 30 * time.Second // between attempts at last
-	remember   = time.Hour        // a member that failed, so that it is found again
+	remember   = time.Hour // a member that failed, so that it is found again
 	streamTime = 2 * time.Second
 	leaveTime  = 300 * time.Millisecond
 	syncEvery  = 10 * time.Second
@@ -155,103 +149,6 @@ func (m *membership) others() (all []Peer) {
 	}
 	slices.SortFunc(all, func(a, b Peer) int { return strings.Compare(a.Name, b.Name) })
 	return all
-}
-
-// join joins whoever is configured, or was a member, and is none now; again and again, less often where it is
-// no use.
-func (m *membership) join(ctx context.Context) {
-	pause, members := joinSoon, 0
-	for {
-		missing, unresolved, err := m.missing(ctx)
-		m.g.expect(len(missing) + unresolved)
-		for _, a := range missing {
-			if ctx.Err() != nil {
-				return
-			}
-			if _, failure := m.list.Join([]string{a.String()}); failure != nil {
-				err = errors.Join(err, first(failure))
-			}
-		}
-		now := m.list.NumMembers()
-		if err != nil && now < 2 {
-			m.g.reports.report("alone", fmt.Errorf("%w: %w", ErrAlone, err))
-		}
-		if now != members || len(missing) == 0 && err == nil {
-			pause, members = joinSoon, now
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(pause - rand.N(pause/4)):
-		}
-		pause = min(pause*2, joinLate)
-	}
-}
-
-// first is the one error of a list that has one, as that of memberlist for one address: it says it in one line.
-func first(err error) error {
-	var list interface{ WrappedErrors() []error }
-	if errors.As(err, &list) && len(list.WrappedErrors()) == 1 {
-		return list.WrappedErrors()[0]
-	}
-	return err
-}
-
-// configured is how many others there are by the configuration, as long as no name has been looked up.
-func (m *membership) configured() (others int) {
-	for _, text := range m.g.config.Peers {
-		if text != m.g.transport.public.String() {
-			others++
-		}
-	}
-	return others
-}
-
-// missing is the addresses that should be members' and are not, as far as can be told: a member may be known by
-// another.
-func (m *membership) missing(ctx context.Context) (all []netip.AddrPort, unresolved int, err error) {
-	present := []netip.AddrPort{m.g.transport.public}
-	for _, n := range m.list.Members() {
-		present = append(present, peerOf(n).Address)
-	}
-	add := func(a netip.AddrPort) {
-		if !slices.Contains(present, a) && !slices.Contains(all, a) {
-			all = append(all, a)
-		}
-	}
-	for _, text := range m.g.config.Peers {
-		found, failure := m.resolve(ctx, text)
-		if failure != nil {
-			err = errors.Join(err, fmt.Errorf("cannot resolve %q: %w", text, failure))
-			unresolved++
-		}
-		for _, a := range found {
-			add(a)
-		}
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for name := range m.failed {
-		add(m.known[name].Address)
-	}
-	return all, unresolved, err
-}
-
-// resolve finds the addresses of a configured peer; without a port, it is the one we listen on.
-func (m *membership) resolve(ctx context.Context, text string) (all []netip.AddrPort, err error) {
-	host, port, err := net.SplitHostPort(text)
-	if err != nil {
-		host, port = text, strconv.Itoa(int(m.g.transport.public.Port()))
-	}
-	number, err := net.DefaultResolver.LookupPort(ctx, "udp", port)
-	if err != nil {
-		return nil, err
-	}
-	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	for _, a := range found {
-		all = append(all, netip.AddrPortFrom(a.Unmap(), uint16(number)))
-	}
-	return all, err
 }
 
 // listener hears what memberlist logs. Most of it is said by Stats as well, or by what join reports.
