@@ -240,3 +240,35 @@ func TestUrgent(t *testing.T) {
 		t.Errorf("%d frames in 100 ms", sent)
 	}
 }
+
+// Fleets that began apart tell each other of their debts when they meet.
+func TestFleetsMerge(t *testing.T) {
+	for _, side := range []int{1, 2, 3, 6} {
+		w := newNetwork(t, 8, 10)
+		w.cut = between(side)
+		w.know(side)
+		w.run(time.Second)
+		w.traffic(time.Second, 2)
+		w.settle(time.Second)
+		for _, h := range w.hosts {
+			for i := range 1000 {
+				if h.index < side {
+					h.debts[limiter.Key(i)] = 7
+				} else {
+					h.debts[limiter.Key(1000+i)] = 8
+				}
+			}
+		}
+		w.cut = nil
+		w.know(len(w.hosts))
+		w.run(200 * time.Millisecond)
+		for _, h := range w.hosts {
+			if h.alive() != 7 {
+				t.Errorf("%d and %d: %s believes %d peers to be alive", side, 8-side, h.node.name, h.alive())
+			}
+			if n := len(h.debts); n != 2000 {
+				t.Errorf("%d and %d: %s knows %d debts of 2000", side, 8-side, h.node.name, n)
+			}
+		}
+	}
+}

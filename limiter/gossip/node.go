@@ -71,7 +71,8 @@ type Node struct {
 	log     log
 	budget  bucket
 	flows   flows
-	asked   int           // snapshots that were asked for since the start
+	met     time.Duration // when a peer was met last that was not known
+	asked   int           // snapshots that were asked for since some were met
 	closing time.Duration // when the last of these is to be asked for; 0: it was
 	ticked  time.Duration
 

@@ -40,6 +40,7 @@ type peer struct {
 	heard   time.Duration
 	in      *session
 	met     bool // our frames count there
+	known   bool // it was met, in this life or another
 
 	challenge uint64
 	theirs    uint64
@@ -83,11 +84,7 @@ func (n *Node) renew(now time.Duration, p *peer, s *session) {
 	p.offset, p.loss, p.serve = offset{}, loss{}, false
 	p.loss.top = s.seenDirect.top
 	p.want = question{}
-	if n.asked < 2 { // who has been here for long knows all that they know
-		n.asked++
-		p.want = question{open: true}
-		n.closing = now + closingAfter
-	}
+	n.inquire(now, p)
 	p.heard = now
 }
 

@@ -148,6 +148,56 @@ func TestFleetKilledAndRestarted(t *testing.T) {
 	t.Run("one after the other", s.run)
 }
 
+// Two fleets that began apart, each with the whole limit, keep it as one as soon as they meet.
+func TestFleetsThatMergeKeepOneLimit(t *testing.T) {
+	for _, c := range []struct {
+		intent string
+		load   load
+		fair   float64
+	}{
+		{"both at the limit", even(3000, 8), 0.9},
+		{"one side has most of the load", zipf(3000, 8), 0.85},
+		{"the load moves to the other side", func(now time.Duration, node int) float64 {
+			if (now < 3*time.Second) == (node < 4) {
+				return 750
+			}
+			return 0
+		}, 0.75},
+	} {
+		f := newFleet(t, 0, 1000, 1000, 50*time.Millisecond)
+		f.asked, f.passed, f.cut = make([]float64, 8), make([]float64, 8), between(4)
+		f.network.begin(8)
+		f.know(4)
+		f.run(time.Second)
+		f.begun, f.load = f.now, c.load
+		f.serve(3 * time.Second)
+		f.cut = nil
+		f.know(8)
+		f.serve(200 * time.Millisecond)
+		f.level, f.excess, f.byCentral = 1000, 0, 0 // what they let pass is all that there was
+		clear(f.asked)
+		clear(f.passed)
+		f.serve(3 * time.Second)
+		if o := f.outcome(); f.excess > 60 || o.fair < c.fair || o.rate < -2 {
+			t.Errorf("%s: %.0f tokens too many, %v", c.intent, f.excess, o)
+		} else {
+			t.Logf("%s: %.0f tokens too many, %v", c.intent, f.excess, o)
+		}
+	}
+}
+
+// know tells the nodes of those who are on their side: the first so many, and the others.
+func (w *network) know(side int) {
+	all := w.everybody()
+	for _, h := range w.hosts {
+		if h.index < side {
+			h.node.Members(w.now, all[:side])
+		} else {
+			h.node.Members(w.now, all[side:])
+		}
+	}
+}
+
 // The full mesh works beyond FullMesh; what it costs is told by BenchmarkBytes.
 func TestLargeFleet(t *testing.T) {
 	if testing.Short() || raceEnabled {

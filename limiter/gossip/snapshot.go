@@ -17,10 +17,31 @@ type question struct {
 	again  bool // all that a question gets have come
 }
 
-// Who begins asks the first two peers that it meets, and one of them again when it has met all. What peers sent
-// before they met is in the snapshot, so it is skipped: if it came after the snapshot, it would be debited twice, and
-// a node that believes to owe more than the others gets nothing while all are at their limit.
-const closingAfter = 200 * time.Millisecond
+// Who meets peers for the first time asks two of them, and one again when he has met all: he may have just begun, or
+// they are a fleet that began apart from his. What peers sent before they met is in the snapshot, so it is skipped: if
+// it came after the snapshot, it would be debited twice, and a node that believes to owe more than the others gets
+// nothing while all are at their limit.
+const (
+	closingAfter = 200 * time.Millisecond
+	// meetingsEnd is how long after the last of them a first meeting is not of the same fleet.
+	meetingsEnd = time.Second
+)
+
+// inquire asks a peer that begins a life for its debts, if it may know some that nobody here does. It does not if it is
+// back: it began with nothing.
+func (n *Node) inquire(now time.Duration, p *peer) {
+	if !p.known {
+		if now > n.met+meetingsEnd {
+			n.asked = 0
+		}
+		p.known, n.met = true, now
+	}
+	if n.asked < 2 {
+		n.asked++
+		p.want = question{open: true}
+		n.closing = now + closingAfter
+	}
+}
 
 // close asks for the last snapshot.
 func (n *Node) close(now time.Duration) {
