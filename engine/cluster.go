@@ -26,10 +26,10 @@ type cluster struct {
 	gossip atomic.Pointer[gossip.Gossip]
 }
 
-// How long a start waits for the first peer to tell of the debts that there are, and how often it looks.
+// How long a start waits for the first peer to tell what there is to know, and how often it looks.
 const (
-	firstDebts = 1500 * time.Millisecond
-	debtsPoll  = 10 * time.Millisecond
+	firstNews = 1500 * time.Millisecond
+	newsPoll  = 10 * time.Millisecond
 )
 
 // socketsRetry is how often a gateway that succeeds another one asks for its sockets.
@@ -56,8 +56,8 @@ func (e *Engine) openCluster() error {
 	return nil
 }
 
-// startCluster begins to be a member, and waits for what the first peer has to tell: a gateway that came back
-// would else let pass what its peers have let pass already.
+// startCluster begins to be a member, and waits for what the first peer has to tell: a gateway that came back would else
+// let pass what its peers have let pass already, or who is revoked.
 func (e *Engine) startCluster() {
 	if e.cluster.config == nil {
 		return
@@ -66,21 +66,34 @@ func (e *Engine) startCluster() {
 	if len(e.cluster.config.Peers) == 0 {
 		return
 	}
-	poll := time.NewTicker(debtsPoll)
+	poll := time.NewTicker(newsPoll)
 	defer poll.Stop()
-	for end := time.After(firstDebts); ; {
+	var stats gossip.Stats
+	for end := time.After(firstNews); ; {
 		select {
 		case <-poll.C:
-			if g := e.cluster.gossip.Load(); g != nil && g.Stats().Snapshots > 0 {
+			if g := e.cluster.gossip.Load(); g != nil {
+				stats = g.Stats()
+			}
+			if stats.Snapshots > 0 && stats.Compared {
 				return
 			}
 		case <-end:
-			e.log.Warn().Msg("cluster: no peer answers yet; it keeps to its part of shared limits")
+			e.warnOfPeers(stats)
 			return
 		case <-e.life.Done():
 			return
 		}
 	}
+}
+
+// warnOfPeers says what a start has waited for in vain.
+func (e *Engine) warnOfPeers(stats gossip.Stats) {
+	if stats.Snapshots == 0 {
+		e.log.Warn().Msg("cluster: no peer answers yet; it keeps to its part of shared limits")
+		return
+	}
+	e.log.Warn().Msg("cluster: not all revocations are here yet; each is in force as it arrives")
 }
 
 // runCluster is a member until ctx ends, once it has sockets.

@@ -100,6 +100,7 @@ func (g *Gossip) Stats() Stats {
 	g.mu.Lock()
 	s := g.node.Stats(g.config.Clock())
 	g.mu.Unlock()
+	s.Compared = g.spread.first.ended()
 	s.BytesOut += g.transport.sent.Load()
 	s.Dropped["overflow"] = g.transport.full.Load() + g.spread.full.Load()
 	s.Dropped["unverified"] += g.unopened.Load()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,23 +24,38 @@ const (
 	greetAfter = 500 * time.Millisecond
 	// appliers is how many records are applied at once: each may wait for a disk, and they share the wait.
 	appliers = 64
+	talkers  = 4 // members that are talked with at once: one may not answer
 )
 
 // The first byte of what is said over a stream.
 const (
 	saysDigest  = 1 + iota // name's length, name, digest: an answer is wanted
 	saysAnswer             // the same, and none is
-	saysRecords            // (length:2 bytes)*
+	saysRecords            // name's length, name, comparison:8, all:4, (length:2 bytes)*; all is 0 but in the last: messages before it
 )
 
 // spread is what memberlist asks for what is no business of its own.
 type spread struct {
 	g       *Gossip
 	fresh   chan []byte // to be applied
-	bulk    chan []byte // the same, of what was compared: it can wait
+	bulk    chan waiting
+	met     chan newcomer
 	compare chan compared
 	full    atomic.Uint64
 	refused atomic.Uint64
+	first   comparison
+}
+
+// waiting is a record of a comparison: it can wait to be applied, and somebody waits for that.
+type waiting struct {
+	record  []byte
+	applied *sync.WaitGroup
+}
+
+// newcomer is a member that should know us before we talk with it.
+type newcomer struct {
+	name string
+	at   time.Time
 }
 
 // compared is a member to talk with; sum is its digest, nil if it does not know ours either.
@@ -49,7 +66,10 @@ type compared struct {
 }
 
 func newSpread(g *Gossip) *spread {
-	return &spread{g: g, fresh: make(chan []byte, maxApply), bulk: make(chan []byte), compare: make(chan compared, maxNames)}
+	return &spread{
+		g: g, fresh: make(chan []byte, maxApply), bulk: make(chan waiting), met: make(chan newcomer, maxNames),
+		compare: make(chan compared, maxNames), first: comparison{done: g.config.Records == nil},
+	}
 }
 
 // take takes a record that came in a frame.
@@ -66,8 +86,13 @@ func (s *spread) take(record []byte) {
 
 // greet has a new member compared with.
 func (s *spread) greet(name string) {
-	if s.g.config.Records != nil && name != s.g.config.Name {
-		s.ask(compared{name: name})
+	if s.g.config.Records == nil || name == s.g.config.Name {
+		return
+	}
+	select {
+	case s.met <- newcomer{name, time.Now()}:
+	default:
+		s.full.Add(1)
 	}
 }
 
@@ -85,22 +110,39 @@ func (s *spread) run(ctx context.Context) {
 		<-ctx.Done()
 		return
 	}
-	var applying sync.WaitGroup
+	var working sync.WaitGroup
 	for range appliers {
-		applying.Go(func() { s.apply(ctx) })
+		working.Go(func() { s.apply(ctx) })
 	}
-	defer applying.Wait()
+	for range talkers {
+		working.Go(func() { s.converse(ctx) })
+	}
+	working.Go(func() { s.introduce(ctx) })
+	working.Wait()
+}
+
+// introduce has members that have come compared with, in the order they came.
+func (s *spread) introduce(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case m := <-s.met:
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Until(m.at.Add(greetAfter))):
+				s.ask(compared{name: m.name})
+			}
+		}
+	}
+}
+
+func (s *spread) converse(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case c := <-s.compare:
-			if c.sum == nil { // it has just come: it should know us first
-				select {
-				case <-ctx.Done():
-				case <-time.After(greetAfter):
-				}
-			}
 			s.talk(ctx, c)
 		}
 	}
@@ -108,15 +150,18 @@ func (s *spread) run(ctx context.Context) {
 
 func (s *spread) apply(ctx context.Context) {
 	for {
-		var r []byte
+		var w waiting
 		select {
 		case <-ctx.Done():
 			return
-		case r = <-s.fresh:
-		case r = <-s.bulk:
+		case w.record = <-s.fresh:
+		case w = <-s.bulk:
 		}
-		if err := s.g.config.Records.Apply(r); err != nil {
+		if err := s.g.config.Records.Apply(w.record); err != nil {
 			s.refused.Add(1)
+		}
+		if w.applied != nil {
+			w.applied.Done()
 		}
 	}
 }
@@ -129,11 +174,13 @@ func (s *spread) talk(ctx context.Context, c compared) {
 		return
 	}
 	if *c.sum == *sum {
+		s.first.end()
 		return
 	}
 	if c.answer {
 		s.say(c.name, s.state(saysAnswer, sum))
 	}
+	head, sent := s.begin(), uint32(0)
 	for part := 0; part < parts; {
 		var wanted [parts]bool
 		for bytes := 0; part < parts && bytes < maxBatch; part++ {
@@ -142,23 +189,33 @@ func (s *spread) talk(ctx context.Context, c compared) {
 				bytes += sizes[part]
 			}
 		}
-		for _, chunk := range s.collect(&wanted) {
+		for _, chunk := range s.collect(head, &wanted) {
 			if ctx.Err() != nil || !s.say(c.name, chunk) {
 				return // until the next comparison
 			}
+			sent++
 		}
 	}
+	binary.BigEndian.PutUint32(head[len(head)-4:], sent+1)
+	s.say(c.name, head)
+}
+
+// begin makes what begins all messages of records of a comparison.
+func (s *spread) begin() []byte {
+	b := append([]byte{saysRecords, byte(len(s.g.config.Name))}, s.g.config.Name...)
+	b = binary.BigEndian.AppendUint64(b, rand.Uint64())
+	return append(b, 0, 0, 0, 0)
 }
 
 // collect makes messages of the records of some parts. Nothing is sent meanwhile, for the set may be locked.
-func (s *spread) collect(wanted *[parts]bool) (chunks [][]byte) {
+func (s *spread) collect(head []byte, wanted *[parts]bool) (chunks [][]byte) {
 	s.g.config.Records.All(func(r []byte) bool {
 		if part, _ := partOf(r); len(r) > MaxRecord || !wanted[part] {
 			return true
 		}
 		last := len(chunks) - 1
 		if last < 0 || len(chunks[last])+2+len(r) > maxChunk {
-			chunks, last = append(chunks, []byte{saysRecords}), last+1
+			chunks, last = append(chunks, slices.Clone(head)), last+1
 		}
 		chunks[last] = append(binary.BigEndian.AppendUint16(chunks[last], uint16(len(r))), r...)
 		return true
@@ -222,32 +279,42 @@ func (s *spread) MergeRemoteState(b []byte, _ bool) { s.NotifyMsg(b) }
 
 // NotifyMsg takes a message. It is not from the network at large: memberlist has opened it.
 func (s *spread) NotifyMsg(b []byte) {
-	if s.g.config.Records == nil || len(b) < 2 {
+	if s.g.config.Records == nil || len(b) < 2 || len(b) < 2+int(b[1]) {
 		return
 	}
-	switch b[0] {
-	case saysDigest, saysAnswer:
-		n := int(b[1])
-		if len(b) == 2+n+digestSize {
-			sum := [digestSize]byte(b[2+n:])
-			s.ask(compared{name: string(b[2 : 2+n]), sum: &sum, answer: b[0] == saysDigest})
-		}
-	case saysRecords:
-		for b = b[1:]; len(b) >= 2; {
-			n := int(binary.BigEndian.Uint16(b))
-			if n == 0 || n > MaxRecord || n > len(b)-2 {
-				return
-			}
-			s.wait(b[2 : 2+n])
-			b = b[2+n:]
+	says, name, b := b[0], string(b[2:2+b[1]]), b[2+b[1]:]
+	switch {
+	case (says == saysDigest || says == saysAnswer) && len(b) == digestSize:
+		sum := [digestSize]byte(b)
+		s.ask(compared{name: name, sum: &sum, answer: says == saysDigest})
+	case says == saysRecords && len(b) >= 12:
+		number, all := binary.BigEndian.Uint64(b), binary.BigEndian.Uint32(b[8:])
+		if s.applyAll(b[12:]) {
+			s.first.came(name, number, all)
 		}
 	}
 }
 
-// wait takes a record that came over a stream, which can wait.
-func (s *spread) wait(record []byte) {
-	select {
-	case s.bulk <- append([]byte(nil), record...):
-	case <-s.g.transport.ctx.Done():
+// applyAll waits until all records of a message are applied; false: they are not.
+func (s *spread) applyAll(b []byte) bool {
+	var applied sync.WaitGroup
+	defer applied.Wait()
+	for len(b) > 0 {
+		if len(b) < 2 {
+			return false
+		}
+		n := int(binary.BigEndian.Uint16(b))
+		if n == 0 || n > MaxRecord || n > len(b)-2 {
+			return false
+		}
+		applied.Add(1)
+		select {
+		case s.bulk <- waiting{slices.Clone(b[2 : 2+n]), &applied}:
+		case <-s.g.transport.ctx.Done():
+			applied.Done()
+			return false
+		}
+		b = b[2+n:]
 	}
+	return true
 }

@@ -32,6 +32,7 @@ type Stats struct {
 	Repaired            uint64 // frames sent again to a peer
 	GivenUp             uint64 // frames that not all peers acknowledged in time
 	Snapshots           uint64 // taken from peers
+	Compared            bool   // the records of one member are all here; or there are to be none
 	Dropped             map[string]uint64
 	Peers               []PeerStats
 }

@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"fmt"
 	"net"
 	"testing"
 	"time"
@@ -85,4 +86,80 @@ type patient struct {
 func (p patient) Apply(r []byte) error {
 	time.Sleep(p.wait)
 	return p.facts.Apply(r)
+}
+
+// A member that says that it has compared has all records of another one, applied.
+func TestComparedMeansAll(t *testing.T) {
+	const many = 6000 // several messages
+	a := open(t, nil).run(t)
+	for i := range many {
+		a.facts.set[fmt.Sprintf("%0200d", i)] = true
+	}
+	for _, c := range []struct {
+		intent   string
+		wait     time.Duration
+		from, to int // of its own records
+	}{
+		{"it has none", 0, 0, 0},
+		{"it is slow", 100 * time.Microsecond, 0, 0},
+		{"it has some that the other has not", 0, many - 5, many + 5},
+		{"it has the same", 0, 0, many + 5},
+	} {
+		b := open(t, nil, a.Address().String())
+		for i := c.from; i < c.to; i++ {
+			b.facts.set[fmt.Sprintf("%0200d", i)] = true
+		}
+		b.config.Records = patient{b.facts, c.wait}
+		if b.Stats().Compared {
+			t.Errorf("%s: it has compared with nobody", c.intent)
+		}
+		began := time.Now()
+		b.run(t)
+		until(t, c.intent+": it has compared", func() bool { return b.Stats().Compared })
+		if n := b.facts.len(); n < many {
+			t.Errorf("%s: it has %d records of %d", c.intent, n, many)
+		}
+		t.Logf("%s: %v", c.intent, time.Since(began))
+		b.stop()
+	}
+	if g := open(t, func(c *Config) { c.Records = nil }).run(t); !g.Stats().Compared {
+		t.Error("one that has no records waits for some")
+	}
+}
+
+// The first comparison ends when all messages of one member have come, in whichever order.
+func TestFirstComparison(t *testing.T) {
+	type message struct {
+		name        string
+		number, all int
+	}
+	for _, c := range []struct {
+		intent   string
+		messages []message
+		want     bool
+	}{
+		{"nothing came", nil, false},
+		{"all in order", []message{{"a", 1, 0}, {"a", 1, 0}, {"a", 1, 3}}, true},
+		{"the last one first", []message{{"a", 1, 2}, {"a", 1, 0}}, true},
+		{"one is missing", []message{{"a", 1, 0}, {"a", 1, 3}}, false},
+		{"two members' do not add up", []message{{"a", 1, 0}, {"b", 2, 2}}, false},
+		{"nor do two comparisons'", []message{{"a", 1, 0}, {"a", 2, 2}}, false},
+		{"the second one suffices", []message{{"a", 1, 0}, {"a", 2, 2}, {"a", 2, 0}}, true},
+		{"there are no records", []message{{"a", 1, 1}}, true},
+	} {
+		var f comparison
+		for _, m := range c.messages {
+			f.came(m.name, uint64(m.number), uint32(m.all))
+		}
+		if f.ended() != c.want {
+			t.Errorf("%s: ended %v", c.intent, f.ended())
+		}
+	}
+	var f comparison
+	for i := range 10 * maxNames {
+		f.came(fmt.Sprint(i), 1, 0)
+	}
+	if len(f.counts) > maxNames {
+		t.Errorf("%d members are remembered", len(f.counts))
+	}
 }

@@ -2,7 +2,10 @@ package e2e
 
 import (
 	"fmt"
+	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -111,19 +114,65 @@ func TestClusterRevocations(t *testing.T) {
 		soon(t, "the others refuse the key", func() bool { return status(c.members[0], key) == 401 && status(c.members[1], key) == 401 })
 	}
 	c.members[0].revokeMany(t, many)
+	began := time.Now()
 	late.start()
 	started := time.Now()
 	known := func(g *gateway) func() bool {
 		return func() bool { return total(g.scrape(t), "sluice_revocations") == float64(many+2) }
 	}
 	eventually(t, "the one that joins has all revocations", known(late))
-	t.Logf("it took %v after its start", time.Since(started))
+	t.Logf("it took %v to start, and %v after that", started.Sub(began), time.Since(started))
 	eventually(t, "the one that was there has them too", known(c.members[1]))
 	if status(late, 0) != 401 || status(late, 1) != 401 || status(late, 2) != 200 {
 		t.Error("the one that joined judges keys in another way")
 	}
 	late.sluice(t, "revoke", "--key", idOf("key-2"))
 	soon(t, "the others refuse what it revokes", func() bool { return status(c.members[0], 2) == 401 && status(c.members[1], 2) == 401 })
+}
+
+// A gateway that joins refuses who is revoked from its first request on, unless it says that its peers were too slow to
+// tell it.
+func TestClusterRevokedBeforeItJoins(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2)
+	for i, g := range c.members {
+		file := []string{"", "revoked.log"}[i] // what it is told takes a moment
+		g.configure(c.text(i, clusterSecret, "", "") + "[auth.revocation]\nfile = \"" + file + "\"\n" + guarded("key", `"keys"`, ""))
+		g.place("keys.toml", keyRecord("key-0", "client", ""))
+	}
+	there, late := c.members[0], c.members[1]
+	there.start()
+	there.sluice(t, "revoke", "--key", idOf("key-0"))
+	there.revokeMany(t, 4000)
+	const joins = 3
+	slow := 0
+	for range joins {
+		logged := len(late.log.String())
+		late.begin()
+		eventually(t, "the gateway listens", func() bool {
+			conn, err := net.Dial("tcp", late.address)
+			if err == nil {
+				conn.Close()
+			}
+			return err == nil
+		})
+		got := late.with(t, "/key/x", "X-API-Key: key-0").status // it waits, and is the first that is answered
+		log := late.log.String()[logged:]
+		switch {
+		case strings.Contains(log, "not all revocations") || strings.Contains(log, "no peer answers"):
+			slow++
+		case got != 401:
+			t.Errorf("a key that was revoked before the gateway joined gets %d", got)
+		}
+		late.signal(syscall.SIGKILL)
+		late.wait()
+		if err := os.Remove(filepath.Join(late.dir, "revoked.log")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if slow == joins {
+		t.Error("the peer never told of its revocations in time")
+	}
 }
 
 // revokeMany revokes so many clients that do not exist.
