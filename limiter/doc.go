@@ -100,11 +100,22 @@
 // limits, some N tokens may stay unused where the use is even: a bucket's burst is smaller by these, and so is what a
 // window gives out.
 //
-// Partition. A peer that falls silent is taken to go on as it last did: for five seconds, what it used of each bucket
-// under pressure is debited here on, and what it tells of that time later is not debited again. Then, and for all other
-// buckets at once, each token costs N/alive tokens, and of windows a part of alive/N is given out: so each side
-// keeps to its part of the limit, and their sum to the limit. Of a node that is killed, its U is lost, which is
-// bounded by its share. One that begins anew takes the debts of a peer over (Snapshot, Restore).
+// Partition. A peer that falls silent is taken to be at work where we cannot see it: for five seconds, each bucket
+// under pressure that it used is debited as much as its share gives it (less if its clients ask for less, more if it used
+// clearly more), and what it tells of that time later is not debited again. Then, and for all other buckets at once, each
+// token costs N/alive tokens, and of windows a part of alive/N is given out: so each side keeps to its part of the
+// limit, and their sum to the limit. Of a node that is killed, its U is lost, which is bounded by its share. One that
+// begins anew takes the debts of a peer over (Snapshot, Restore).
+//
+// A peer that is back soon was starved, or dead. Once it has told all, what was debited for it in excess of that is given
+// back. Else those that had called it silent would go on seeing less in the bucket than others do, and it takes little:
+// while all are at the limit, who sees ten tokens less than his peers gets a third of what they get, and who sees a
+// hundred less gets nothing, for as long as the load lasts.
+//
+// Views that differ for other reasons are not brought together. They may: a node that was starved while its bucket
+// filled up, and takes from it before it has heard what was taken meanwhile, counts both in full. To tell each other what
+// is seen would not say who is right, the one who counted something twice or those who were never told; and if all
+// went by who sees most, a single node that forgot a debt would make the fleet forget it. It ends when the load relents.
 //
 // Clocks. Deltas tell how long ago, never when: the nodes' clocks need not agree, except in rate. Windows are those of
 // the wall's clock, so its error s costs up to 2*s*rate at their borders; deltas of other windows are dropped.

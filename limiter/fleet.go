@@ -16,17 +16,16 @@ const (
 type Member struct {
 	Peer  int // its number, by which Merge knows it: small, and nobody else's until it is gone
 	State MemberState
+	// Missed says that some of what it let pass while it was silent, the last time, will never be told.
+	Missed bool
 }
-
-// hold is how long the use of a silent peer is taken to go on as it was. After that, a node keeps to the part of
-// the limit that the nodes it can see have in the fleet.
-const hold = int64(5 * time.Second)
 
 // peer is what the ledger knows of one.
 type peer struct {
-	state MemberState
-	since int64 // when that began
-	known bool
+	state  MemberState
+	since  int64 // when that began
+	known  bool
+	missed bool
 }
 
 // Fleet says who the peers are: all that are known, without this node. Who is not listed is gone. It is to be called
@@ -46,8 +45,9 @@ func (l *Limiter) Fleet(now time.Duration, members []Member) {
 		default:
 			listed[m.Peer] = true
 			if p := &g.peers[m.Peer]; !p.known || p.state != m.State {
-				*p = peer{m.State, at, true}
+				*p = peer{state: m.State, since: at, known: true}
 			}
+			g.peers[m.Peer].missed = m.Missed
 		}
 	}
 	for i := range g.peers {
@@ -122,6 +122,7 @@ func (l *Limiter) reckon(b *book, part int, now int64) {
 			continue
 		}
 		uses := b.records.usesOf(i)
+		l.repay(b, r, uses, now)
 		r.expire(uses, g.peers, now)
 		r.owing = false
 		if f.silent > f.lost {
@@ -136,44 +137,5 @@ func (l *Limiter) reckon(b *book, part int, now int64) {
 			b.hot.add(r.id) // to say so
 		}
 		l.share(b, r, now)
-	}
-}
-
-// hold charges a bucket for the peers that are silent, as fast as they used it when they were heard last.
-func (l *Limiter) hold(b *book, r *record, uses []peerUse, now int64, f *stance) (owing bool) {
-	for i := range uses {
-		u, p := &uses[i], &l.ledger.peers[i]
-		if !p.known || p.state != Silent || now-p.since > hold || u.heard == 0 {
-			continue
-		}
-		owing = true
-		from := max(u.heard, u.paid)
-		u.owed += u.rate * float32(now-from) / float32(time.Second)
-		u.paid = now
-		units := int64(u.owed)
-		if units == 0 {
-			continue
-		}
-		u.owed -= float32(units)
-		u.lent += float32(units)
-		l.lend(b, r, units, now)
-	}
-	return owing
-}
-
-// lend takes units from a bucket that a silent peer may have taken.
-func (l *Limiter) lend(b *book, r *record, units, now int64) {
-	w := b.at(r.id)
-	p := l.plans.get(r.tag)
-	for p != nil {
-		word := w.word.Load()
-		if word == owned || w.tag.Load() != r.tag {
-			return
-		}
-		value, policy := p.read(word, now)
-		next, _, ok := policy.debit(value, now, now, policy.windowOf(value, now), min(units, policy.limit), whole, 1)
-		if !ok || w.word.CompareAndSwap(word, policy.epoch<<valueBits|next) {
-			return
-		}
 	}
 }

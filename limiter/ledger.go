@@ -22,6 +22,7 @@ type ledger struct {
 	part   int   // of the records that was seen to last
 	extra  int   // members beyond those that peers has room for
 	ticked int64 // when Drain was last called after an interval
+	before int64 // and the time before that
 	cold   int   // words of the summary of the cold list that are to be read yet
 	stats  LedgerStats
 	plain  stance // the present one, but for tolls: for Restore
@@ -94,7 +95,7 @@ func (l *Limiter) Drain(now time.Duration, to []Delta) []Delta {
 	g.pressed.Store(false)
 	tick := at-g.ticked >= g.interval*3/4
 	if tick {
-		g.ticked = at
+		g.before, g.ticked = max(g.ticked, 0), at
 		g.cold = (len(b.cold.summary) + coldEvery - 1) / coldEvery
 		l.tick(b, at)
 	}

@@ -75,6 +75,7 @@ func (m *merger) merge(d *Delta) {
 		r, u := &m.book.records.all[i], &m.book.records.usesOf(i)[m.from]
 		r.tag, r.id = tag, id
 		r.heardFrom(u, m.now, m.limiter.ledger.interval, d)
+		u.paid = max(u.paid, m.then)
 		units = m.settled(u, units)
 	}
 	if units > 0 {
@@ -88,7 +89,8 @@ func (m *merger) merge(d *Delta) {
 
 // settled is what is left to debit of a peer that was silent: some of it may have been, when nothing was heard.
 func (m *merger) settled(u *peerUse, units int64) int64 {
-	if u.lent < 1 || m.then >= m.limiter.ledger.peers[m.from].since {
+	p := &m.limiter.ledger.peers[m.from]
+	if u.lent < 1 || p.state != Silent && m.then >= p.since {
 		return units
 	}
 	n := min(units, int64(u.lent))

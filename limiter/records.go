@@ -44,7 +44,7 @@ type peerUse struct {
 	rate   float32 // tokens a second, averaged
 	owed   float32 // of a silent peer: part of a token that its use has come to
 	lent   float32 // tokens that were charged for it while it was silent
-	paid   int64   // until when they were
+	paid   int64   // until when all its use is charged: told, or while it was silent
 }
 
 type records struct {
@@ -116,6 +116,24 @@ func (r *record) share(now, members int64) int64 {
 	return max(1, even+int64(float64(all/2)*(float64(own)/float64(uint64(own)+r.sum))))
 }
 
+// users is how many nodes use a bucket, silent ones too, and their demand.
+func (r *record) users(uses []peerUse) (n, demand float32) {
+	n, demand = 1, float32(r.told)
+	for i := range uses {
+		if uses[i].heard != 0 {
+			n++
+			demand += float32(uses[i].demand)
+		}
+	}
+	return n, demand
+}
+
+// due is how much a peer may take of what a bucket is granted, in tokens a second: its share, if its clients ask for it.
+func (u *peerUse) due(granted, users, demand float32) float32 {
+	own := float32(u.demand)
+	return min(own/60, granted/2*(1/users+own/max(demand, 1)))
+}
+
 // tell takes note that a demand is sent.
 func (r *record) tell(demand uint32, now int64) {
 	if r.told == 0 {
@@ -167,14 +185,13 @@ func (r *record) expire(uses []peerUse, peers []peer, now int64) {
 		switch {
 		case u.heard == 0:
 		case peers[i].state == Silent && now-peers[i].since <= hold:
-		case now-u.heard > fresh || peers[i].state != Alive:
+		case peers[i].state != Alive:
 			*u = peerUse{}
+		case now-u.heard > fresh:
+			*u = peerUse{lent: u.lent}
 		default:
 			r.active++
 			r.sum += uint64(u.demand)
-			if now-peers[i].since > fresh {
-				u.lent = 0
-			}
 		}
 	}
 }

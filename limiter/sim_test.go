@@ -52,6 +52,7 @@ type simNode struct {
 	out           []*simFrame
 	heard         []time.Duration // by peer
 	silent        []bool
+	missed        []bool        // by peer: something it told never came
 	merged        [][]*simFrame // by peer: to be acknowledged with the next flush
 	lives         []int         // by peer: which of its lives frames come from
 	got           []int64       // by peer: the frames up to which all were merged
@@ -113,7 +114,7 @@ func (s *simulation) start(i int, e engine) {
 	n.engine, n.down = e, false
 	n.out, n.seq, n.hurry = nil, 0, false
 	n.life++
-	n.heard, n.silent = make([]time.Duration, count), make([]bool, count)
+	n.heard, n.silent, n.missed = make([]time.Duration, count), make([]bool, count), make([]bool, count)
 	n.merged, n.got, n.have, n.lives = make([][]*simFrame, count), make([]int64, count), make([]map[int64]*simFrame, count), make([]int, count)
 	for j := range count {
 		n.heard[j] = s.now
@@ -127,7 +128,7 @@ func (s *simulation) tell(n *simNode) {
 	var members []Member
 	for j := range s.nodes {
 		if j != n.index {
-			m := Member{Peer: j}
+			m := Member{Peer: j, Missed: n.missed[j]}
 			if n.silent[j] {
 				m.State = Silent
 			}
@@ -148,6 +149,7 @@ func (s *simulation) run(until time.Duration) {
 				s.flush(n)
 			}
 		}
+		s.level = max(0, s.level-float64(s.rate)*s.step.Seconds())
 	}
 }
 
@@ -176,7 +178,6 @@ func (s *simulation) requests(n *simNode) {
 			}
 		}
 	}
-	s.level = max(0, s.level-float64(s.rate)*s.step.Seconds()/float64(len(s.nodes)))
 	if over := s.level - float64(s.burst); over > s.excess {
 		s.excess, s.excessAt = over, s.now
 	}
@@ -249,7 +250,11 @@ func (s *simulation) flush(n *simNode) {
 
 func (s *simulation) send(n *simNode, f *simFrame, to int) {
 	f.waits[to] = len(f.deltas) > 0 && !n.silent[to]
-	if s.cut != nil && s.cut(s.now, n.index, to) || s.nodes[to].down {
+	if s.nodes[to].down {
+		return
+	}
+	if s.cut != nil && s.cut(s.now, n.index, to) {
+		s.nodes[to].missed[n.index] = true // it is not sent again
 		return
 	}
 	at := s.now + s.delay

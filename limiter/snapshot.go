@@ -4,24 +4,27 @@ import "time"
 
 // Snapshot tells the debts of shared buckets to a node that joins, a page at a time: as much as to can hold. cursor is
 // zero at first, then what the call before returned; zero is returned at the end. Units is here all that a bucket
-// lacks.
+// lacks, but for what is about to be given back to it: a peer that was dead and joins again would else get nothing while
+// all others are at their limit.
 func (l *Limiter) Snapshot(now time.Duration, cursor uint64, to []Delta) (debts []Delta, next uint64) {
 	b, at := l.book.Load(), clamp(now)
 	to = to[:0]
 	if b == nil || cap(to) < 2 {
 		return to, 0
 	}
+	l.ledger.mu.Lock()
+	defer l.ledger.mu.Unlock()
 	for id := int(min(cursor, uint64(b.slots()))); id < b.slots(); id++ {
 		if cap(to)-len(to) < 2 {
 			return to, uint64(id)
 		}
-		to = l.debts(b.at(uint32(id)), at, to)
+		to = l.debts(b, b.at(uint32(id)), at, to)
 	}
 	return to, 0
 }
 
 // debts adds what a bucket lacks.
-func (l *Limiter) debts(w *wide, now int64, to []Delta) []Delta {
+func (l *Limiter) debts(b *book, w *wide, now int64, to []Delta) []Delta {
 	tag := w.tag.Load()
 	meta, word := w.meta.Load(), w.word.Load()
 	p := l.plans.get(tag)
@@ -47,7 +50,22 @@ func (l *Limiter) debts(w *wide, now int64, to []Delta) []Delta {
 	tokens, parts := policy.debt(value, now)
 	d.Units = uint32(min((tokens+parts-1)/parts, uint64(1<<32-1)))
 	d.Units -= min(d.Units, uint32(max(0, unsentOf(w.use.Load())))) // for it comes in a delta yet
+	d.Units -= min(d.Units, l.repayable(b, &d, policy))
 	return append(to, d)
+}
+
+// repayable is how much of what a bucket lacks was taken for peers that are back, and is given back unless they tell
+// that they took it.
+func (l *Limiter) repayable(b *book, d *Delta, p *policy) uint32 {
+	lent := float32(0)
+	if i := b.records.find(d.Key, d.Rule); i >= 0 && p.window == 0 {
+		for j, u := range b.records.usesOf(i) {
+			if peer := &l.ledger.peers[j]; peer.state == Alive && !peer.missed {
+				lent += u.lent
+			}
+		}
+	}
+	return uint32(lent)
 }
 
 // Restore takes over what a peer told by Snapshot, age ago: a bucket lacks what it lacks there, or here if that is more.

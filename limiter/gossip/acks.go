@@ -112,7 +112,7 @@ func (n *Node) each(a ack, f func(number uint64)) {
 // receiveFrame merges a frame.
 func (n *Node) receiveFrame(now time.Duration, p *peer, number uint64, age time.Duration) {
 	if p.in.seen.mark(number) {
-		p.want.open = true
+		n.miss(p)
 	}
 	m := &n.message
 	if len(m.deltas) > 0 {
@@ -141,7 +141,8 @@ func (n *Node) receiveDirect(now time.Duration, p *peer, h header, age time.Dura
 		p.trip.measure(time.Duration(stamp(now)-m.echo.stamp-m.echo.held) * time.Microsecond)
 	}
 	if m.holds(sectionFloor) && m.floor < maxNumber && p.in.seen.skip(m.floor) {
-		p.want.open, p.acks.behind = true, true
+		n.miss(p)
+		p.acks.behind = true
 	}
 	if m.holds(sectionAck) {
 		n.late(p, m.ack.after)

@@ -28,6 +28,11 @@ func TestShortSilenceIsRepaired(t *testing.T) {
 	w.traffic(500*time.Millisecond, 2)
 	w.settle(time.Second)
 	w.agree()
+	for _, h := range w.hosts {
+		if len(h.missed) > 0 {
+			t.Errorf("%s believes that it missed something of %v", h.node.name, h.missed)
+		}
+	}
 }
 
 func TestLongSilenceIsSkipped(t *testing.T) {
@@ -51,6 +56,9 @@ func TestLongSilenceIsSkipped(t *testing.T) {
 			t.Errorf("%s believes %d peers to be alive 200 ms after the network healed", h.node.name, h.alive())
 		}
 		for i := range w.hosts {
+			if h.missed[i] != ((h.index < 2) != (i < 2)) {
+				t.Errorf("%s believes that it missed something of %v", h.node.name, h.missed)
+			}
 			if (h.index < 2) != (i < 2) && h.debts[limiter.Key(i)] != 7 {
 				t.Errorf("%s was not told that key %d is in debt", h.node.name, i)
 			}
@@ -63,6 +71,13 @@ func TestLongSilenceIsSkipped(t *testing.T) {
 		t.Error("those on one side do not agree")
 	}
 	at := w.hosts[0].merged[3]
+	w.cut = between(2)
+	w.run(time.Second)
+	w.cut = nil
+	w.run(200 * time.Millisecond)
+	if n := len(w.hosts[0].missed); n > 0 {
+		t.Errorf("after another silence, which was short, something of %d is missed", n)
+	}
 	w.traffic(time.Second, 2)
 	w.settle(time.Second)
 	if got := w.hosts[0].merged[3] - at; got != w.hosts[3].spent-before-missed {

@@ -43,6 +43,7 @@ type host struct {
 	life    int
 	drift   float64       // of its clock
 	ticks   time.Duration // when the next tick is due
+	stalled time.Duration // until when it gets no processor
 }
 
 // clock is a host's own, which may run fast.
@@ -154,6 +155,11 @@ func (w *network) tick(h *host, life int) {
 	if h.life != life {
 		return
 	}
+	if h.stalled > w.now {
+		h.ticks = 0 // nothing else calls it
+		w.after(h.stalled-w.now, func() { w.tick(h, life) })
+		return
+	}
 	now := h.clock(w.now)
 	next := h.node.Tick(now)
 	h.ticks = next
@@ -198,6 +204,10 @@ func (w *network) deliver(h *host, packet []byte) {
 	if h.down {
 		return
 	}
+	if h.stalled > w.now {
+		w.after(h.stalled-w.now, func() { w.deliver(h, packet) })
+		return
+	}
 	if w.tap != nil {
 		w.tap(h.index, packet)
 	}
@@ -223,6 +233,7 @@ type book struct {
 	merged  map[int]uint64                 // units by who let them pass
 	keys    map[int]map[limiter.Key]uint64 // the same by key
 	fleet   map[int]limiter.MemberState
+	missed  map[int]bool // by who told what it will never tell
 	debts   map[limiter.Key]uint32
 	records map[string]int
 	oldest  time.Duration                  // age
@@ -232,7 +243,7 @@ type book struct {
 
 func newBook(w *network, h *host) *book {
 	return &book{w: w, host: h, sent: map[limiter.Key]uint64{}, merged: map[int]uint64{}, keys: map[int]map[limiter.Key]uint64{},
-		fleet: map[int]limiter.MemberState{}, debts: map[limiter.Key]uint32{}, records: map[string]int{}, knew: map[int]map[limiter.Key]uint64{}}
+		fleet: map[int]limiter.MemberState{}, missed: map[int]bool{}, debts: map[limiter.Key]uint32{}, records: map[string]int{}, knew: map[int]map[limiter.Key]uint64{}}
 }
 
 func (b *book) record(r []byte) { b.records[string(r)]++ }
@@ -299,8 +310,12 @@ func (b *book) Acknowledge(now time.Duration, deltas []limiter.Delta) {
 
 func (b *book) Fleet(now time.Duration, members []limiter.Member) {
 	clear(b.fleet)
+	clear(b.missed)
 	for _, m := range members {
 		b.fleet[m.Peer] = m.State
+		if m.Missed {
+			b.missed[b.whose(m.Peer)] = true
+		}
 	}
 }
 

@@ -307,7 +307,7 @@ func (n *Node) report(now time.Duration) {
 	n.fleet = n.fleet[:0]
 	for _, p := range n.peers {
 		if p != nil && p.state != limiter.Gone {
-			n.fleet = append(n.fleet, limiter.Member{Peer: p.index, State: p.state})
+			n.fleet = append(n.fleet, limiter.Member{Peer: p.index, State: p.state, Missed: p.missed})
 		}
 	}
 	for i := range n.expected {

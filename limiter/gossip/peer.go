@@ -41,6 +41,7 @@ type peer struct {
 	in      *session
 	met     bool // our frames count there
 	known   bool // it was met, in this life or another
+	missed  bool // some frames of when it was silent will never come
 
 	challenge uint64
 	theirs    uint64
@@ -76,7 +77,7 @@ func (n *Node) renew(now time.Duration, p *peer, s *session) {
 	if p.state == limiter.Alive {
 		p.state = limiter.Silent
 	}
-	p.in, p.met = s, false
+	p.in, p.met, p.missed = s, false, false
 	p.acks, p.delivery = acks{out: ack{base: s.seen.base}}, delivery{sent: new([ringSize]sending)}
 	for i := range n.log.ring {
 		n.log.ring[i].merged.remove(p.index)
@@ -119,7 +120,7 @@ func (n *Node) watch(now time.Duration, p *peer) {
 	quiet := now - p.heard
 	switch {
 	case p.state == limiter.Alive && quiet > n.patience(p):
-		p.state, p.since = limiter.Silent, now
+		p.state, p.since, p.missed = limiter.Silent, now, false
 		n.count(p, false)
 	case p.state == limiter.Silent && quiet > goneAfter:
 		p.state, n.moved = limiter.Gone, true
@@ -128,6 +129,11 @@ func (n *Node) watch(now time.Duration, p *peer) {
 		p.delivery.lost = true
 	}
 	p.loss.turn(now, p)
+}
+
+// miss takes note that frames of a peer will never come.
+func (n *Node) miss(p *peer) {
+	p.want.open, p.missed, n.moved = true, true, true
 }
 
 // revive counts a peer among the living, once frames go both ways.

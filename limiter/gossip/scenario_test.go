@@ -1,8 +1,11 @@
 package gossip
 
 import (
+	"math"
 	"testing"
 	"time"
+
+	"github.com/sluice-gateway/sluice/limiter"
 )
 
 // scenario is a fleet under a load, and what may come of it at most, in percent. Where no excess is given it is 1.
@@ -146,6 +149,67 @@ func TestFleetKilledAndRestarted(t *testing.T) {
 		}
 	}, rate: 1.5, fair: 0.85}
 	t.Run("one after the other", s.run)
+}
+
+// Members that get no processor for a while are called silent, and the fleet goes on; when they are back, all see the
+// same in the bucket again, and have their shares. A member that is starved may serve requests all the same.
+func TestFleetOfStarvedMembers(t *testing.T) {
+	for _, c := range []struct {
+		intent string
+		nodes  int
+		load   load
+		serves bool
+	}{
+		{"three, which serve", 3, even(3000, 3), true},
+		{"three, which do not", 3, even(3000, 3), false},
+		{"eight, which serve", 8, even(3000, 8), true},
+		{"eight, which do not", 8, even(3000, 8), false},
+		{"skewed", 8, zipf(3000, 8), true},
+		{"a little above the limit", 3, even(1200, 3), true},
+	} {
+		f := newFleet(t, c.nodes, 1000, 1000, 50*time.Millisecond)
+		f.load = func(now time.Duration, node int) float64 {
+			if !c.serves && f.hosts[node].stalled > f.now {
+				return 0
+			}
+			return c.load(now, node)
+		}
+		f.serve(2 * time.Second)
+		for range 8 {
+			h := f.hosts[f.rand.IntN(c.nodes)]
+			for h.stalled > f.now {
+				h = f.hosts[f.rand.IntN(c.nodes)]
+			}
+			h.stalled = f.now + time.Duration(300+f.rand.IntN(500))*time.Millisecond
+			f.serve(700 * time.Millisecond)
+		}
+		during := f.outcome()
+		f.serve(1500 * time.Millisecond)
+		clear(f.asked)
+		clear(f.passed)
+		f.byCentral, f.wronged = 0, 0
+		f.serve(2 * time.Second)
+		after := f.outcome()
+		if during.excess > 4 || during.rate < -5 || after.fair < 0.88 || f.apart() > 50 {
+			t.Errorf("%s: starved %v; afterwards %v, %d tokens apart", c.intent, during, after, f.apart())
+		} else {
+			t.Logf("%s: starved %v; afterwards %v, %d tokens apart", c.intent, during, after, f.apart())
+		}
+	}
+}
+
+// apart is by how many tokens what the nodes see in the bucket differs.
+func (f *fleet) apart() int64 {
+	least, most := int64(math.MaxInt64), int64(0)
+	for _, h := range f.hosts {
+		n, debts := int64(0), []limiter.Delta(nil)
+		debts, _ = h.member.Snapshot(h.clock(f.now), 0, make([]limiter.Delta, 0, 4))
+		for i := range debts {
+			n += int64(debts[i].Units)
+		}
+		least, most = min(least, n), max(most, n)
+	}
+	return most - least
 }
 
 // Two fleets that began apart, each with the whole limit, keep it as one as soon as they meet.
