@@ -199,6 +199,47 @@ func TestFleetSmallLimits(t *testing.T) {
 	}
 }
 
+// Nor do more of any limit below two tokens for each node, when frames are lost, and when nodes are killed and come back.
+func TestFleetSmallLimitsInTrouble(t *testing.T) {
+	for _, n := range []int{3, 8, 32} {
+		for limit := int64(1); limit <= int64(2*n); limit++ {
+			if !atLength() && n > 3 && limit%int64(n) != 1 && limit != int64(2*n) {
+				continue
+			}
+			for _, c := range []struct {
+				intent string
+				each   float64 // requests a second
+				loss   float64
+				kills  int
+			}{
+				{"a flood: all nodes are asked more than once before any is told of the others", 2000, 0, 0},
+				{"a flood, of whose frames one in ten is lost", 2000, 0.1, 0},
+				{"one in ten frames is lost", 30, 0.1, 0},
+				{"nodes are killed", 30, 0, 3},
+			} {
+				interval := usually
+				if limit%2 == 0 {
+					interval = quickly
+				}
+				s := newSimulation(n, limit, limit, interval, near, oursOf(nil))
+				s.step, s.loss, s.load = 2*time.Millisecond, c.loss, even(c.each*float64(n), n)
+				for k := range c.kills {
+					s.run(s.now + 600*time.Millisecond)
+					s.nodes[k%n].down = true
+					s.run(s.now + 400*time.Millisecond)
+					s.start(k%n, oursOf(nil)(s, k%n))
+					s.run(s.now + 2*s.step)
+					s.restore(s.nodes[k%n], s.nodes[n-1])
+				}
+				s.run(max(s.now+second, simTime(6)))
+				if s.excess > float64(n-1)+float64(limit)*s.step.Seconds() { // what comes in during a step counts after it
+					t.Errorf("%d nodes, %d a second, %s: %.2f tokens too many", n, limit, c.intent, s.excess)
+				}
+			}
+		}
+	}
+}
+
 // The rule changes under load, on all nodes at once, and the fleet goes on as one bucket would.
 func TestFleetReload(t *testing.T) {
 	for _, c := range []struct {
