@@ -281,7 +281,7 @@ func (l *Limiter) hurry(v *Verdict, f *stance) {
 }
 
 // hasty says whether a bucket holds so much that it is a pity to wait for the next interval: more than the rate
-// grants while acknowledgements are on their way, and more than a token or two for each node, or half of a bucket
+// grants while acknowledgements are on their way, and more than a token or two for each node, or a quarter of a bucket
 // that holds no more than that. While a bucket is nearly empty, who gets the next token is decided once an
 // interval, by shares, and not by who is quickest.
 func (p *policy) hasty(value uint64, now, lag, members int64) bool {
@@ -289,7 +289,7 @@ func (p *policy) hasty(value uint64, now, lag, members int64) bool {
 	size := p.limit
 	if p.window == 0 {
 		size = p.size
-		return room >= unit && room >= min(size/2, max(p.scale.span(time.Duration(lag), size), 2*members*p.cost*unit))
+		return room >= unit && room >= min(size/4, max(p.scale.span(time.Duration(lag), size), 2*members*p.cost*unit))
 	}
 	granted := int64(mulDivUp(uint64(p.limit), uint64(lag), uint64(p.window), uint64(p.limit)))
 	return room >= min(size/2, max(granted, 2*members*p.cost))
