@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -154,21 +153,6 @@ func (c *Conn) lookAgain(fd uintptr) (done bool) {
 func (c *Conn) peekOne(fd uintptr) {
 	_, errno := call(unix.SYS_RECVFROM, fd, c.peeked[:], unix.MSG_PEEK)
 	c.quiet = errno == unix.EAGAIN
-}
-
-// call moves p, at most longest bytes of it, without waiting.
-func call(trap, fd uintptr, p []byte, flags uintptr) (int, syscall.Errno) {
-	p = p[:min(len(p), longest)]
-	for {
-		n, _, errno := syscall.RawSyscall6(trap, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), flags|unix.MSG_DONTWAIT, 0, 0) // #nosec G103 -- p outlives the call
-		switch errno {
-		case 0:
-			return int(n), 0 // #nosec G115 -- at most len(p)
-		case unix.EINTR:
-		default:
-			return 0, errno
-		}
-	}
 }
 
 // longest bounds what one call moves, for the scheduler has to wait for it: some tens of microseconds.
