@@ -40,16 +40,23 @@ func TestSilentPeers(t *testing.T) {
 
 // What a silent peer used last goes on being charged for a while, and what it tells of that time is not charged again.
 func TestSilentPeerIsHeld(t *testing.T) {
+	t.Run("told at once", func(t *testing.T) { holdSilentPeer(t, 10, 0) })
+	t.Run("told some time after it came back", func(t *testing.T) { holdSilentPeer(t, 24, 6) })
+}
+
+// holdSilentPeer lets a peer be silent for so many intervals, and tell what it did so many after it came back.
+func holdSilentPeer(t *testing.T, silent, after int) {
 	l, rules := newFleet(t, 3, sharedSpec(1000, 1000))
 	r, now := rules[0], time.Hour
 	tell := func(units uint32, age time.Duration) {
 		l.Merge(now, 1, age, []Delta{{Key: 7, Rule: r.base.policy.Load().rule, Units: units, Demand: 60_000}})
 	}
-	left := func() int64 {
-		v := []Verdict{takeOne(l, r, 7, now)}
-		n := v[0].Remaining()
-		l.GiveBack(now, v)
-		return n
+	left := func() int64 { // below zero is a debt
+		at := l.book.Load().place(r.base, 7)
+		w, _, _ := at.findWide()
+		value, policy := r.base.read(w.word.Load(), int64(now))
+		slack, unit := policy.room(value, int64(now))
+		return slack / unit
 	}
 	for range 60 { // 2000 a second, of which half comes in anew
 		tell(100, 0)
@@ -63,7 +70,7 @@ func TestSilentPeerIsHeld(t *testing.T) {
 	members[1].State = Silent
 	l.Fleet(now, members)
 	before := left()
-	for range 10 {
+	for range silent {
 		now += 50 * time.Millisecond
 		l.Drain(now, make([]Delta, 0, 8))
 	}
@@ -72,7 +79,12 @@ func TestSilentPeerIsHeld(t *testing.T) {
 		t.Errorf("a bucket from which a silent peer takes has %d left, and had %d", held, before)
 	}
 	l.Fleet(now, alive(3))
-	tell(500, 100*time.Millisecond)
+	for range after {
+		now += 50 * time.Millisecond
+		l.Drain(now, make([]Delta, 0, 8))
+	}
+	held = left()
+	tell(500, time.Duration(2+after)*50*time.Millisecond)
 	if after := left(); after < held-20 {
 		t.Errorf("%d left, %d before: what was held was charged again", after, held)
 	}
@@ -94,6 +106,22 @@ func TestManyTellLittle(t *testing.T) {
 	}
 	if v := takeOne(l, rules[0], 7, now); v.Remaining() > 1000-62+10 {
 		t.Errorf("%d left of 1000, of which peers took 62 ten milliseconds ago", v.Remaining())
+	}
+}
+
+// There is room for many peers, which is taken when they speak, and nothing is forgotten by that.
+func TestMorePeersThanMost(t *testing.T) {
+	l, rules := newFleet(t, 127, sharedSpec(1000, 1000))
+	records := &l.book.Load().records
+	for i, c := range []struct{ from, room, active int }{{3, 32, 1}, {31, 32, 2}, {32, 64, 3}, {126, 127, 4}, {64, 127, 5}, {127, 127, 5}} {
+		l.Merge(time.Hour, c.from, 0, []Delta{{Key: 7, Rule: rules[0].base.policy.Load().rule, Units: 5, Demand: 100}})
+		r := records.all[records.find(7, rules[0].base.policy.Load().rule)]
+		if records.peers != c.room || r.active != c.active || r.sum != uint64(100*c.active) {
+			t.Errorf("after %d: room for %d, %d use the bucket, demand %d", i, records.peers, r.active, r.sum)
+		}
+	}
+	if left := peek(l, rules[0], 7, time.Hour, 1000); left != 1000-6*5 {
+		t.Errorf("%d left", left)
 	}
 }
 

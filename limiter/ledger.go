@@ -51,7 +51,7 @@ type LedgerStats struct {
 
 func newLedger(o Options) *ledger {
 	if o.Peers == 0 {
-		o.Peers = 32
+		o.Peers = 127
 	}
 	if o.Interval == 0 {
 		o.Interval = 50 * time.Millisecond

@@ -14,9 +14,9 @@ type Options struct {
 	Secret   [16]byte  // random; what hostile parts of keys are hashed under; the same on nodes that share rules
 	Epoch    time.Time // the time on the wall when `now` is zero: windows begin on its full seconds, minutes, days
 
-	// For shared rules. Zero is a default. Peers is how many peers are told apart (32): those with larger numbers count,
-	// but nothing is remembered of what they use. It takes 32 bytes for each, for every 64th bucket. Interval is
-	// from one Drain to the next (50ms).
+	// For shared rules. Zero is a default. Peers is how many peers are told apart (127): those with larger
+	// numbers count, but nothing is remembered of what they use. It takes 32 bytes for each, for every 64th bucket;
+	// beyond 32 of them once they tell something. Interval is from one Drain to the next (50ms).
 	Peers    int
 	Interval time.Duration
 }

@@ -68,7 +68,7 @@ func (m *merger) merge(d *Delta) {
 		}
 	}
 	i := -1
-	if m.from < m.book.records.peers {
+	if m.book.records.seat(m.from) {
 		i = m.book.records.get(d.Key, d.Rule, m.now)
 	}
 	if i >= 0 {

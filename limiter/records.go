@@ -51,11 +51,34 @@ type records struct {
 	all   []record
 	uses  []peerUse // peers of them for each record
 	peers int
+	most  int // peers there may be
 }
 
-func newRecords(n, peers int) records {
-	n = min(max(n, 256), 1<<14) / ways * ways
-	return records{make([]record, n), make([]peerUse, n*peers), peers}
+// fewPeers is for how many peers there is room to begin with: most fleets have no more.
+const fewPeers = 32
+
+func newRecords(n, most int) records {
+	n, peers := min(max(n, 256), 1<<14)/ways*ways, min(most, fewPeers)
+	return records{make([]record, n), make([]peerUse, n*peers), peers, most}
+}
+
+// seat makes room for a peer; false: there are more than may be.
+func (r *records) seat(peer int) bool {
+	if peer >= r.most {
+		return false
+	}
+	peers := r.peers
+	for peers <= peer {
+		peers = min(2*peers, r.most)
+	}
+	if peers > r.peers {
+		uses := make([]peerUse, len(r.all)*peers)
+		for i := range r.all {
+			copy(uses[i*peers:], r.usesOf(i))
+		}
+		r.uses, r.peers = uses, peers
+	}
+	return true
 }
 
 func (r *records) usesOf(i int) []peerUse { return r.uses[i*r.peers : (i+1)*r.peers] }

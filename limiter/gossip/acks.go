@@ -36,11 +36,16 @@ func (n *Node) freeze(now time.Duration, all bool) {
 		if a.behind {
 			a.out.base = p.in.seen.base
 			a.out.bits = p.in.seen.appendHoles(a.holes[:0])
-			if all || a.hurry {
+			a.out.after = n.log.last
+			switch {
+			case !all && !a.hurry:
+			case n.far(now, p):
+				n.carry(now, p)
+				a.behind, a.hurry = false, false
+			default:
 				a.behind, a.hurry, a.news = false, false, true
 				p.nextDirect = now
 			}
-			a.out.after = n.log.last
 		}
 	}
 }
@@ -110,22 +115,21 @@ func (n *Node) each(a ack, f func(number uint64)) {
 }
 
 // receiveFrame merges a frame.
-func (n *Node) receiveFrame(now time.Duration, p *peer, number uint64, age time.Duration) {
+func (n *Node) receiveFrame(now time.Duration, p *peer, number uint64, age time.Duration, f *frame) {
 	if p.in.seen.mark(number) {
 		n.miss(p)
 	}
-	m := &n.message
-	if len(m.deltas) > 0 {
-		n.stats.DeltasIn += uint64(len(m.deltas))
-		n.ledger.Merge(now, p.index, age, m.deltas)
+	if len(f.deltas) > 0 {
+		n.stats.DeltasIn += uint64(len(f.deltas))
+		n.ledger.Merge(now, p.index, age, f.deltas)
 	}
-	for _, r := range m.records {
+	for _, r := range f.records {
 		if n.record != nil {
 			n.record(r)
 		}
 	}
 	p.acks.behind = true
-	if m.holds(sectionUrgent) {
+	if f.urgent {
 		p.acks.hurry, n.flows.answer, n.soon = true, true, true
 	}
 	n.honour(now, p)
@@ -154,6 +158,7 @@ func (n *Node) receiveDirect(now time.Duration, p *peer, h header, age time.Dura
 	if m.holds(sectionDebts) {
 		n.restore(now, p, age)
 	}
+	n.receivePassed(now, p)
 	if m.holds(sectionBye) {
 		n.part(now, p)
 	}
@@ -198,8 +203,12 @@ func (n *Node) tell(now time.Duration, p *peer) {
 	if p.want.open {
 		b = binary.BigEndian.AppendUint64(append(b, sectionAsk), p.want.cursor)
 	}
-	n.post(p, n.sealer.seal(p.in.out, p.sentDirect, b))
 	p.nextDirect = now + n.beat
+	if n.far(now, p) {
+		p.nextDirect = now + farBeat
+	}
+	b = n.load(now, p, b)
+	n.post(p, n.sealer.seal(p.in.out, p.sentDirect, b))
 	if p.acks.news && p.lossy() {
 		p.nextDirect = now + copyAfter
 	}
@@ -215,10 +224,13 @@ func (n *Node) direct(now time.Duration, p *peer) []byte {
 
 // repairAfter is how long to wait for an acknowledgement of a frame that was sent so many times.
 func (n *Node) repairAfter(p *peer, s *slot, tries uint8) time.Duration {
-	if tries == 1 && p.lossy() {
+	if tries == 1 && p.lossy() && n.relays.groups == 0 {
 		return copyAfter
 	}
 	wait := p.trip.wait()
+	if p.route.via != nil { // there and back it goes through others
+		wait += wait + 4*n.passingWait()
+	}
 	if !s.urgent {
 		wait += n.interval // it is acknowledged with the next flush
 	}
@@ -256,6 +268,9 @@ func (n *Node) repair(now time.Duration, p *peer) {
 		*sent = sending{at: now, tries: min(sent.tries+1, 100)}
 		d.due = min(d.due, now+n.repairAfter(p, s, sent.tries))
 		n.post(p, s.packet)
+		if n.far(now, p) {
+			p.route.answer, p.nextDirect = true, now
+		}
 	}
 }
 

@@ -26,6 +26,35 @@ func TestRoundAllocations(t *testing.T) {
 	}
 }
 
+func TestPassingOnAllocations(t *testing.T) {
+	p := newCircle(t, 9, 2)
+	passed := func() (n uint64) {
+		for _, node := range p.nodes {
+			n += node.stats.Passed
+		}
+		return n
+	}
+	for _, l := range p.ledgers {
+		l.deltas = mixedDeltas(30)
+	}
+	round := func() {
+		for _, l := range p.ledgers {
+			l.rounds = 1
+		}
+		p.step()
+	}
+	for range 2 * ringSize {
+		round()
+	}
+	before := passed()
+	if n := testing.AllocsPerRun(100, round); n != 0 {
+		t.Errorf("a round in which frames are passed on allocates %v times, want 0", n)
+	}
+	if passed() < before+100 {
+		t.Error("nothing was passed on")
+	}
+}
+
 func TestJunkAllocations(t *testing.T) {
 	n := newPair(t).nodes[0]
 	for _, h := range []header{

@@ -35,41 +35,50 @@ func (l *idle) Snapshot(_ time.Duration, _ uint64, to []limiter.Delta) ([]limite
 	return to, 0
 }
 
-// pair is two nodes whose packets lie in a queue until they are passed on.
-type pair struct {
-	nodes   [2]*Node
-	ledgers [2]*idle
-	queues  [2][][]byte // to each
+// circle is some nodes whose packets lie in a queue until they are passed on.
+type circle struct {
+	nodes   []*Node
+	ledgers []*idle
+	queues  [][][]byte // to each
 	spare   [][]byte
 	now     time.Duration
 	bytes   int
 }
 
-func newPair(t testing.TB) *pair {
-	p := &pair{now: time.Second}
-	all := []Peer{{"a", netip.MustParseAddrPort("10.0.0.1:1")}, {"b", netip.MustParseAddrPort("10.0.0.2:1")}}
-	for i := range p.nodes {
-		p.ledgers[i] = &idle{}
+func newPair(t testing.TB) *circle { return newCircle(t, 2, FullMesh) }
+
+// newCircle makes nodes that relay if each has more than above others.
+func newCircle(t testing.TB, nodes, above int) *circle {
+	p := &circle{now: time.Second, queues: make([][][]byte, nodes)}
+	var all []Peer
+	for i := range nodes {
+		all = append(all, Peer{name(i), netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), 1)})
+	}
+	for i := range nodes {
+		p.ledgers = append(p.ledgers, &idle{})
 		n, err := NewNode(NodeConfig{
 			Name: all[i].Name, Secrets: [][]byte{testSecret("x")}, Interval: testInterval, Ledger: p.ledgers[i], Budget: 1 << 40, Random: rand.Reader,
-			Send: func(_ netip.AddrPort, packet []byte) { p.post(1-i, packet) },
+			Send: func(to netip.AddrPort, packet []byte) { p.post(int(to.Addr().As4()[3]), packet) },
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		p.nodes[i] = n
+		n.relays.above = above
+		p.nodes = append(p.nodes, n)
 		n.Members(p.now, all)
 	}
 	for range 100 {
 		p.step()
 	}
-	if p.nodes[0].alive.len() != 1 || p.nodes[1].alive.len() != 1 {
-		t.Fatal("they have not met")
+	for _, n := range p.nodes {
+		if n.alive.len() != nodes-1 {
+			t.Fatal("they have not met")
+		}
 	}
 	return p
 }
 
-func (p *pair) post(to int, packet []byte) {
+func (p *circle) post(to int, packet []byte) {
 	var b []byte
 	if n := len(p.spare); n > 0 {
 		b, p.spare = p.spare[n-1], p.spare[:n-1]
@@ -80,7 +89,7 @@ func (p *pair) post(to int, packet []byte) {
 	p.queues[to] = append(p.queues[to], append(b[:0], packet...))
 }
 
-func (p *pair) pass(to int) {
+func (p *circle) pass(to int) {
 	for _, b := range p.queues[to] {
 		p.nodes[to].Receive(p.now, b)
 		p.spare = append(p.spare, b)
@@ -88,13 +97,14 @@ func (p *pair) pass(to int) {
 	p.queues[to] = p.queues[to][:0]
 }
 
-func (p *pair) step() {
+func (p *circle) step() {
 	p.now += testInterval
 	for i := range p.nodes {
 		p.nodes[i].Tick(p.now)
 	}
-	p.pass(0)
-	p.pass(1)
+	for i := range p.nodes {
+		p.pass(i)
+	}
 }
 
 // BenchmarkSend drains, encodes, seals and acknowledges; BenchmarkReceive opens, decodes and merges. A round is
@@ -180,33 +190,55 @@ func BenchmarkJunk(b *testing.B) {
 // BenchmarkBytes is what each node sends in a second, UDP and IP included, by nodes and keys under pressure: a
 // frame's worth of bytes for each peer.
 func BenchmarkBytes(b *testing.B) {
-	for _, nodes := range []int{2, 3, 8, 32} {
-		for _, keys := range []int{0, 10, 100, 1000} {
-			b.Run(fmt.Sprintf("nodes=%d/keys=%d", nodes, keys), func(b *testing.B) {
-				if keys > 100 && nodes > 8 && testing.Short() {
-					b.Skip("slow")
+	for _, nodes := range []int{2, 3, 8, 32, 64, 128} {
+		for _, above := range []int{0, MaxMembers} {
+			for _, keys := range []int{0, 1, 10, 100, 1000} {
+				if above > 0 && nodes <= 32 || keys > 100 && nodes > 32 {
+					continue
 				}
-				for range b.N {
-					w := newNetwork(b, 0, 1)
-					w.timing = 50 * time.Millisecond
-					w.begin(nodes)
-					for _, h := range w.hosts {
-						h.node.budget.rate, h.lax = 2_500_000, true
-					}
-					w.meet()
-					before := w.bytes
-					for range 20 {
-						for _, h := range w.hosts {
-							for k := range keys {
-								w.spend(h, limiter.Key(k), 1+uint32(k%100))
-							}
-						}
-						w.run(50 * time.Millisecond)
-					}
-					b.ReportMetric(float64(w.bytes-before)/float64(nodes)/1000, "kB/s/node")
-					b.ReportMetric(0, "ns/op")
+				way := "" // as it is
+				if above > 0 {
+					way = "/mesh"
 				}
-			})
+				b.Run(fmt.Sprintf("nodes=%d/keys=%d%s", nodes, keys, way), func(b *testing.B) {
+					if keys > 10 && nodes > 8 && testing.Short() {
+						b.Skip("slow")
+					}
+					for range b.N {
+						benchmarkBytes(b, nodes, keys, above)
+					}
+				})
+			}
 		}
 	}
+}
+
+func benchmarkBytes(b *testing.B, nodes, keys, above int) {
+	w := newNetwork(b, 0, 1)
+	w.timing, w.above = 50*time.Millisecond, above
+	w.begin(nodes)
+	for _, h := range w.hosts {
+		h.node.budget.rate, h.lax = 2_500_000, true
+	}
+	w.meet()
+	w.run(time.Second)
+	packets, bytes, most := w.carried, w.bytes, uint64(0)
+	for _, h := range w.hosts {
+		h.node.stats = Stats{}
+	}
+	for range 20 {
+		for _, h := range w.hosts {
+			for k := range keys {
+				w.spend(h, limiter.Key(k), 1+uint32(k%100))
+			}
+		}
+		w.run(50 * time.Millisecond)
+	}
+	for _, h := range w.hosts {
+		most = max(most, h.node.stats.BytesOut+datagram*h.node.stats.FramesOut)
+	}
+	b.ReportMetric(float64(w.bytes-bytes)/float64(nodes)/1000, "kB/s/node")
+	b.ReportMetric(float64(most)/1000, "most-kB/s")
+	b.ReportMetric(float64(w.carried-packets)/float64(nodes), "packets/s/node")
+	b.ReportMetric(0, "ns/op")
 }

@@ -36,9 +36,15 @@
 //	        | ask:1 cursor:8
 //	        | debts:1 cursor:8 next:8                                        the deltas that follow are debts
 //	        | bye:1
+//	        | through:1 groups:1                                             pass on what follows
+//	        | passed:1 id:4 number stamp:4 size section*                     a frame, of whom id is short for
+//	        | carry:1 id:4 urgent:1 after base length:1 bitmap               an acknowledgement, for whom id is short for
+//	        | carried:1 id:4 urgent:1 after base length:1 bitmap             the same, from whom id is short for
+//	        | heard:1 n:1 (id:4)*                                            these are there
+//	        | answer:1                                                       answer directly
 //	hello  = kind:1 key:1 nonce:24 sealed(life:16 challenge:8 echo:8 sees:8 frames:8 direct:8 name) tag:16
 //
-// The first five are in frames, or (deltas with debts) in direct packets; the others in direct packets alone. A
+// The first four are in frames, or (deltas with debts) in direct packets; the others in direct packets alone. A
 // packet is decoded as a whole before anything is done. The age of a frame is how much longer it took than the
 // fastest of late, and half the shortest round trip: no clock needs to be right.
 //
@@ -60,15 +66,13 @@
 // taken, the first seals. What no secret opens is counted, costs about 0.3 microseconds and no memory, and is not
 // answered. A hello is answered to where membership knows the member to be, at most every 5 ms.
 //
-// Whoever has the secret is trusted: he can make the others refuse requests, within the caps of the limiter, though
+// Whoever has the secret is trusted, and so is what he says that others have said: he can make the others refuse requests, within the caps of the limiter, though
 // not admit more than they would alone.
 //
 // # How many
 //
-// Everybody sends to everybody. For up to 32 nodes that is what it is made for; with more, as each node's bytes grow
-// with their number, the budget (2.5 MB/s unless configured) has less room for keys: what does not fit waits, most
-// pressing first, and acknowledgements with it. A node sends per second, at an interval of 50 ms, in kB with UDP and
-// IP:
+// Up to 32 nodes are a full mesh: everybody sends to everybody. A node sends per second, at an interval of 50 ms, in kB
+// with UDP and IP:
 //
 //	keys under pressure   2 nodes    3     8     32
 //	                  0      1.8   3.7    13     57
@@ -76,6 +80,43 @@
 //	                100       23    47   164    728
 //	              1,000      216   432  1512   2500 (the budget)
 //
-// With 64 and 128 nodes and one key at its limit it is 0.5 and 1.0 MB/s, and one limit is kept; there is no relay that would make
-// it less. At most 128 nodes find each other: those beyond are refused, and that is reported.
+// What does not fit into the budget (2.5 MB/s unless configured) waits, most pressing first, and acknowledgements with it.
+//
+// # Relays
+//
+// With few keys under pressure it is packets that a mesh of more costs, not deltas: of the 90 bytes of a frame with one
+// delta 66 are heads and seals, and beside each frame goes an acknowledgement of 90 bytes, both to each other node. So
+// more than 32 nodes pass on: they fall into about as many groups as each has members, by a hash of their names;
+// what a node has to tell all, it tells those of its own group, and one of each other group, who passes it on to the rest of
+// his, together with what others tell him within a quarter of an interval. Acknowledgements go the same way, to one of
+// the group of whom they are for. So a node talks with some 3*sqrt(N) others: its group, its relays, and those whose relay
+// it is; with the rest directly once a second, and to repair. In kB and in packets a second from each node:
+//
+//	keys under pressure   32: mesh    64: mesh       relays   128: mesh        relays
+//	                  0    57  620   116 1260      47   464   234 2540      75    721
+//	                  1   113 1261   231 2572     148   848   465 5168     277   1385
+//	                 10   169 1261   345 2572     261   848   693 5168     504   1388
+//	                100   727 1261  1479 2572    1430  1438   (the budget)   (the budget)
+//
+// No node sends more than 1.4 times as much. With a hundred keys that all nodes use, it is deltas that fill the packets: each
+// is 10 bytes, and has to reach everybody. Relays do not change that, and the budget holds there as it does in a mesh. A
+// relay could add up what several tell of one key. It does not, for three reasons. A sum cannot be taken apart: who got
+// part of it another way, when a relay died, would have to take some twice or never. Who told what is needed besides: for
+// the shares of a bucket, and for what a peer that falls silent is held to have used. And of the ten nodes that one relay
+// serves three speak in a quarter of an interval; only for waiting a whole one there would be ten to be added up.
+//
+// Nothing else changes, and this is why it is safe: frames keep the numbers that their sender gave them, each receiver
+// has a window of numbers for each sender, and an acknowledgement says what its sender has merged, and after which
+// of his own frames it counts. So nobody has to agree with anybody on who relays for whom, on groups, or on who is alive: what
+// comes by two ways is taken once, and what comes by none is not acknowledged, and is sent again directly. That is all that
+// happens when a relay dies, too: who finds it silent chooses another, by rendezvous hashing. A fleet that grows beyond
+// 32 nodes, or shrinks to 30, changes over node by node. Where more than a fifth of all packets are lost, what is passed on
+// would be late too often, and each sends directly, as in a mesh.
+//
+// The price is time: a delta takes a quarter of an interval and a delay longer to arrive, an acknowledgement as long, and
+// that a node is gone that one does not talk with is noticed after ten beats, not five. In the tests, with real
+// limiters, fleets that relay let no more pass than one bucket, as do those that do not: in steady load and floods, with
+// up to 30 % lost, while relays are killed, cut off and come back, and while a fleet grows from 31 to 40 nodes and shrinks to 30.
+//
+// At most 128 nodes find each other: those beyond are refused, and that is reported.
 package gossip

@@ -50,9 +50,10 @@ func newLimiter(t testing.TB, rate, burst int64, interval time.Duration, shared 
 	return l, func(now time.Duration) bool { return l.Take(now, charges, verdicts) }
 }
 
-func newFleet(t testing.TB, nodes int, rate, burst int64, interval time.Duration) *fleet {
-	f := &fleet{network: newNetwork(t, 0, 1), rate: rate, burst: burst, asked: make([]float64, nodes), passed: make([]float64, nodes)}
-	f.timing = interval
+// newFleet makes a fleet that relays if each node has more than above others.
+func newFleet(t testing.TB, nodes, above int, rate, burst int64, interval time.Duration) *fleet {
+	f := &fleet{network: newNetwork(t, 0, 1), rate: rate, burst: burst, asked: make([]float64, MaxMembers+1), passed: make([]float64, MaxMembers+1)}
+	f.timing, f.above = interval, above
 	f.ledger = func(h *host) Ledger {
 		m := &member{h: h}
 		m.Limiter, m.takes = newLimiter(t, rate, burst, interval, true)

@@ -125,17 +125,21 @@ func (n *Node) frame(now time.Duration, urgent bool) {
 		s.packet = make([]byte, 0, MaxPacket+slack)
 	}
 	h := header{kind: kindFrame, key: n.secrets[0].id, life: n.life.short(), number: number, stamp: stamp(now)}
-	b := h.append(s.packet[:0])
+	b, limit := h.append(s.packet[:0]), headerSize+bodySize
+	if n.relays.groups > 0 {
+		limit -= passedHead
+	}
 	if urgent {
 		b = append(b, sectionUrgent)
 	}
-	for len(f.records) > 0 && len(b)+3+len(f.records[0]) <= headerSize+bodySize {
+	for len(f.records) > 0 && len(b)+3+len(f.records[0]) <= limit {
 		b = append(b, sectionRecord)
 		b = binary.AppendUvarint(b, uint64(len(f.records[0])))
 		b = append(b, f.records[0]...)
 		f.records = f.records[1:]
 	}
-	b, done := appendDeltas(b, f.rest, headerSize+bodySize)
+	b, done := appendDeltas(b, f.rest, limit)
+	n.body = append(n.body[:0], b[headerSize:]...)
 	*s = slot{number: number, at: now, urgent: urgent, held: true, packet: n.sealer.seal(n.out, number, b), deltas: append(s.deltas[:0], f.rest[:done]...)}
 	f.rest = f.rest[done:]
 	n.log.last = number
@@ -144,7 +148,7 @@ func (n *Node) frame(now time.Duration, urgent bool) {
 		if p != nil && n.alive.has(p.index) {
 			p.delivery.sent[number%ringSize] = sending{at: now, tries: 1}
 			p.delivery.due = min(p.delivery.due, now+n.repairAfter(p, s, 1))
-			n.post(p, s.packet)
+			n.spread(now, p, s, n.body)
 		} else if p != nil && p.delivery.sent != nil {
 			p.delivery.sent[number%ringSize] = sending{}
 		}

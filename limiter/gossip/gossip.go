@@ -21,7 +21,7 @@ type Config struct {
 	Interval  time.Duration // between flushes, the same on all members; 0: 50 ms
 	Name      string        // unique among the members; empty: the host's, and the address
 	Budget    int           // bytes a second to all peers; 0: 2.5 MB
-	Limit     int           // most other members; 0: 32
+	Limit     int           // most other members; 0: MaxMembers
 	Ledger    Ledger
 	Records   Records              // nil: there are none
 	Clock     func() time.Duration // the ledger's

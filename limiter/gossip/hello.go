@@ -137,7 +137,7 @@ func (n *Node) accept(now time.Duration, p *peer, h *hello) {
 	if p.in != nil {
 		delete(n.lives, p.in.short)
 	}
-	s := &session{life: h.life, short: h.life.short()}
+	s := &session{life: h.life, short: h.life.short(), id: h.life.id()}
 	for _, secret := range n.secrets {
 		s.frames = append(s.frames, secret.frames(h.life))
 		s.direct = append(s.direct, secret.direct(h.life, n.life))

@@ -39,8 +39,12 @@ func (w *network) strike(h *host, packets [][]byte, why string, answers uint64) 
 	}
 }
 
-func captured(t *testing.T) (*network, *trace) {
-	w := newNetwork(t, 3, 1)
+// captured is a network and what was said on it in ten seconds. Where it relays, the first of its hosts are told of
+// less directly than through others.
+func captured(t *testing.T, nodes, above int) (*network, *trace) {
+	w := newNetwork(t, 0, 1)
+	w.above = above
+	w.begin(nodes)
 	tr := w.listen()
 	w.meet()
 	w.hosts[1].debts[7] = 7
@@ -62,13 +66,18 @@ func (tr *trace) heard(host int) (packets [][]byte) {
 }
 
 func TestReplayChangesNothing(t *testing.T) {
-	w, tr := captured(t)
+	t.Run("a full mesh", func(t *testing.T) { replay(t, 3, 0) })
+	t.Run("through relays", func(t *testing.T) { replay(t, 6, 2) })
+}
+
+func replay(t *testing.T, nodes, above int) {
+	w, tr := captured(t, nodes, above)
 	if len(tr.packet) < 10_000 {
 		t.Fatalf("captured %d packets", len(tr.packet))
 	}
 	for _, h := range w.hosts {
-		w.strike(h, tr.heard(h.index), "a replay", 3) // a hello may be answered: to the member that it names
-		w.strike(h, tr.packet, "a replay of what others got", 3)
+		w.strike(h, tr.heard(h.index), "a replay", uint64(nodes)) // a hello may be answered: to the member that it names
+		w.strike(h, tr.packet, "a replay of what others got", uint64(nodes))
 	}
 	w.agree()
 	// One restarts: what was captured is all older than that.
@@ -84,8 +93,8 @@ func TestReplayChangesNothing(t *testing.T) {
 	}
 	w.meet()
 	h.want(t)
-	w.strike(h, tr.packet, "a replay to who has begun anew", 3)
-	w.strike(w.hosts[0], tr.packet, "a replay of an earlier life of a peer", 3)
+	w.strike(h, tr.packet, "a replay to who has begun anew", uint64(nodes))
+	w.strike(w.hosts[0], tr.packet, "a replay of an earlier life of a peer", uint64(nodes))
 	w.traffic(100*time.Millisecond, 1)
 	w.settle(time.Second)
 }
@@ -102,7 +111,7 @@ func (h *host) want(t *testing.T) {
 }
 
 func TestDamagedPacketsChangeNothing(t *testing.T) {
-	w, tr := captured(t)
+	w, tr := captured(t, 3, 0)
 	w.kill(w.hosts[2])
 	w.start(w.hosts[2])
 	for _, h := range w.hosts {

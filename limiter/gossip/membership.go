@@ -119,11 +119,8 @@ func (m *membership) follow(ctx context.Context) {
 		refused := m.g.node.Members(m.g.config.Clock(), all)
 		m.g.mu.Unlock()
 		m.g.poke()
-		switch {
-		case refused > 0:
+		if refused > 0 {
 			m.g.reports.report("peers", fmt.Errorf("%w: %d too many", ErrPeers, refused))
-		case len(all) > FullMesh:
-			m.g.reports.report("mesh", fmt.Errorf("gossip: %d members send to each other: that is made for %d", len(all)+1, FullMesh+1))
 		}
 		select {
 		case <-ctx.Done():

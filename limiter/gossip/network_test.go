@@ -27,6 +27,7 @@ type network struct {
 	tap     func(to int, packet []byte)
 	hosts   []*host
 	timing  time.Duration        // interval of those who start
+	above   int                  // they relay if there are more others; 0: as they do outside of tests
 	ledger  func(h *host) Ledger // of who starts; nil: its book
 	carried uint64
 	bytes   uint64
@@ -41,6 +42,7 @@ type host struct {
 	address netip.AddrPort
 	down    bool
 	life    int
+	left    bool          // it is no member any more
 	drift   float64       // of its clock
 	ticks   time.Duration // when the next tick is due
 	stalled time.Duration // until when it gets no processor
@@ -99,11 +101,12 @@ func newNetwork(t testing.TB, nodes int, seed uint64) *network {
 }
 
 func (w *network) begin(nodes int) {
-	for i := range nodes {
+	at := len(w.hosts)
+	for i := at; i < at+nodes; i++ {
 		h := &host{index: i, address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), 7946)}
 		w.hosts = append(w.hosts, h)
 	}
-	for _, h := range w.hosts {
+	for _, h := range w.hosts[at:] {
 		w.start(h)
 	}
 }
@@ -135,13 +138,18 @@ func (w *network) start(h *host) {
 		w.t.Fatal(err)
 	}
 	h.node = node
+	if w.above > 0 {
+		node.relays.above = w.above
+	}
 	node.Members(h.clock(w.now), w.everybody())
 	w.tick(h, h.life)
 }
 
 func (w *network) everybody() (all []Peer) {
 	for _, h := range w.hosts {
-		all = append(all, Peer{name(h.index), h.address})
+		if !h.left {
+			all = append(all, Peer{name(h.index), h.address})
+		}
 	}
 	return all
 }
@@ -354,9 +362,9 @@ func (w *network) meet() {
 	w.t.Helper()
 	for range 600 {
 		w.run(50 * time.Millisecond)
-		met := true
+		met, members := true, len(w.everybody())
 		for _, h := range w.hosts {
-			met = met && (h.down || h.alive() == len(w.hosts)-1)
+			met = met && (h.down || h.alive() == members-1)
 		}
 		if met {
 			return

@@ -11,8 +11,8 @@ import (
 	"github.com/sluice-gateway/sluice/limiter"
 )
 
-// MaxMembers is the most other nodes that one can have. Up to FullMesh of them is what the protocol is made
-// for: see the package's comment.
+// MaxMembers is the most other nodes that one can have. Up to FullMesh of them all send to all; more pass on what others
+// say: see the package's comment.
 const (
 	MaxMembers = 127
 	FullMesh   = 31
@@ -29,7 +29,7 @@ type NodeConfig struct {
 	Secrets  [][]byte      // one, or two during a rotation: both are accepted, the first is sent with
 	Interval time.Duration // the same on all members; 0: 50 ms
 	Budget   int           // bytes a second to all peers; 0: 2.5 MB
-	Peers    int           // most other nodes, up to MaxMembers; 0: 32
+	Peers    int           // most other nodes, up to MaxMembers; 0: that many
 	Ledger   Ledger
 	Record   func(record []byte) // takes a record that a member told, valid during the call; nil: they are dropped
 	Send     func(to netip.AddrPort, packet []byte)
@@ -46,6 +46,7 @@ type Peer struct {
 // no goroutine and no clock, and is not safe for concurrent use.
 type Node struct {
 	name     string
+	hash     uint64 // of the name
 	life     life
 	secrets  []*secret
 	out      cipher.AEAD // of our frames
@@ -72,6 +73,7 @@ type Node struct {
 	budget  bucket
 	flows   flows
 	met     time.Duration // when a peer was met last that was not known
+	relays  relays
 	asked   int           // snapshots that were asked for since some were met
 	closing time.Duration // when the last of these is to be asked for; 0: it was
 	ticked  time.Duration
@@ -81,6 +83,7 @@ type Node struct {
 	sorter  sorter
 	packet  [MaxPacket + slack]byte // for what is sent once
 	plain   []byte
+	body    []byte // of the frame that is being sent
 	debts   []limiter.Delta
 	stats   Stats
 	drops   [drops]uint64
@@ -102,13 +105,13 @@ func NewNode(c NodeConfig) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{
-		name: c.Name, secrets: secrets, interval: c.Interval, ledger: c.Ledger, record: c.Record, send: c.Send, random: c.Random,
+		name: c.Name, hash: hashOf(c.Name), relays: relays{above: FullMesh}, secrets: secrets, interval: c.Interval, ledger: c.Ledger, record: c.Record, send: c.Send, random: c.Random,
 		beat: min(max(c.Interval, 20*time.Millisecond), 100*time.Millisecond),
 		most: min(max(c.Peers, 0), MaxMembers), names: map[string]*peer{}, lives: map[uint64]*peer{},
 		plain: make([]byte, 0, MaxPacket), debts: make([]limiter.Delta, 0, maxDeltas),
 	}
 	if c.Peers == 0 {
-		n.most = 32
+		n.most = MaxMembers
 	}
 	n.budget.rate = min(c.Budget, 1_000_000_000) // so that nothing overflows
 	if c.Budget <= 0 {
@@ -246,7 +249,7 @@ func (n *Node) receiveBody(now time.Duration, p *peer, h header, body []byte) {
 	n.stats.FramesIn++
 	age := p.hear(now, h.stamp)
 	if h.kind == kindFrame {
-		n.receiveFrame(now, p, h.number, age)
+		n.receiveFrame(now, p, h.number, age, &frame{n.message.deltas, n.message.records, n.message.holds(sectionUrgent)})
 	} else {
 		n.receiveDirect(now, p, h, age)
 	}
@@ -256,13 +259,14 @@ func (n *Node) receiveBody(now time.Duration, p *peer, h header, body []byte) {
 
 // Tick does what is due, and returns when something will be.
 func (n *Node) Tick(now time.Duration) (next time.Duration) {
-	if gap := now - n.ticked; gap > n.patience(nil)/2 && n.ticked > 0 {
+	if gap := now - n.ticked; gap > n.patience(now, nil)/2 && n.ticked > 0 {
 		for _, p := range n.names { // it is we who were away
 			p.heard = min(now, p.heard+gap)
 		}
 	}
 	n.ticked = now
 	next = now + n.beat
+	n.weigh(now)
 	for _, p := range n.peers {
 		if p != nil {
 			n.watch(now, p)
@@ -288,6 +292,12 @@ func (n *Node) Tick(now time.Duration) (next time.Duration) {
 // Leave says good-bye to all peers, after a last flush. What it said is lost like any packet; membership says it
 // too.
 func (n *Node) Leave(now time.Duration) {
+	for _, p := range n.peers {
+		if p != nil {
+			p.route.via = nil
+		}
+	}
+	n.relays.groups = 0 // nobody has the time to pass anything on
 	n.flows.regular, n.budget.tokens = now, n.budget.burst()
 	n.flush(now)
 	for _, p := range n.peers {
@@ -315,6 +325,7 @@ func (n *Node) report(now time.Duration) {
 	}
 	n.ledger.Fleet(now, n.fleet)
 	n.releaseAll(now)
+	n.reroute(now)
 }
 
 func (n *Node) post(p *peer, packet []byte) {

@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"crypto/cipher"
+	"math"
 	"net/netip"
 	"time"
 
@@ -23,6 +24,7 @@ const (
 type session struct {
 	life       life
 	short      uint64
+	id         uint32        // see passed
 	frames     []cipher.AEAD // by secret
 	direct     []cipher.AEAD
 	out        cipher.AEAD
@@ -49,6 +51,7 @@ type peer struct {
 	greetNext time.Duration
 	greetings int
 
+	route   route
 	trip    trip
 	offset  offset
 	loss    loss
@@ -67,7 +70,7 @@ type peer struct {
 func newPeer(index int, m Peer, now time.Duration) *peer {
 	return &peer{
 		index: index, name: m.Name, address: m.Address, state: limiter.Silent, since: now, heard: now,
-		trip: trip{smooth: firstTrip},
+		route: route{hash: hashOf(m.Name)}, trip: trip{smooth: firstTrip},
 	}
 }
 
@@ -78,6 +81,7 @@ func (n *Node) renew(now time.Duration, p *peer, s *session) {
 		p.state = limiter.Silent
 	}
 	p.in, p.met, p.missed = s, false, false
+	p.route = route{hash: p.route.hash}
 	p.acks, p.delivery = acks{out: ack{base: s.seen.base}}, delivery{sent: new([ringSize]sending)}
 	for i := range n.log.ring {
 		n.log.ring[i].merged.remove(p.index)
@@ -93,7 +97,7 @@ func (n *Node) renew(now time.Duration, p *peer, s *session) {
 func (n *Node) part(now time.Duration, p *peer) {
 	delete(n.lives, p.in.short)
 	p.in, p.met, p.state = nil, false, limiter.Gone
-	p.delivery, p.acks, p.want = delivery{}, acks{}, question{}
+	p.delivery, p.acks, p.want, p.route = delivery{}, acks{}, question{}, route{hash: p.route.hash}
 	p.greetings, p.greetNext = helloTries, now+helloRarely
 	n.count(p, false)
 }
@@ -105,11 +109,15 @@ func (p *peer) hear(now time.Duration, stamp uint32) time.Duration {
 }
 
 // patience is how long a peer may be silent: so many beats that losing them all is out of question.
-func (n *Node) patience(p *peer) time.Duration {
+func (n *Node) patience(now time.Duration, p *peer) time.Duration {
 	beats := 5
 	if p != nil {
-		for q := p.loss.share * p.loss.share * p.loss.share * p.loss.share * p.loss.share; q > 1e-5 && beats < 20; beats++ {
-			q *= p.loss.share
+		lost := p.loss.share
+		if n.far(now, p) { // it is heard of through another, by two ways
+			beats, lost = 10, 1-(1-n.relays.loss)*(1-n.relays.loss)
+		}
+		for q := math.Pow(lost, float64(beats)); q > 1e-5 && beats < 20; beats++ {
+			q *= lost
 		}
 	}
 	return time.Duration(beats) * n.beat
@@ -119,7 +127,7 @@ func (n *Node) patience(p *peer) time.Duration {
 func (n *Node) watch(now time.Duration, p *peer) {
 	quiet := now - p.heard
 	switch {
-	case p.state == limiter.Alive && quiet > n.patience(p):
+	case p.state == limiter.Alive && quiet > n.patience(now, p):
 		p.state, p.since, p.missed = limiter.Silent, now, false
 		n.count(p, false)
 	case p.state == limiter.Silent && quiet > goneAfter:

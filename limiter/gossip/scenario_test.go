@@ -12,6 +12,7 @@ import (
 type scenario struct {
 	intent   string
 	nodes    int
+	above    int // with more others than that they relay; 0: FullMesh
 	load     load
 	burst    int64 // 0: 1000
 	interval time.Duration
@@ -38,7 +39,7 @@ func (s scenario) run(t *testing.T) {
 	if s.excess == 0 {
 		s.excess = 1
 	}
-	f := newFleet(t, s.nodes, 1000, s.burst, s.interval)
+	f := newFleet(t, s.nodes, s.above, 1000, s.burst, s.interval)
 	f.load = s.load
 	if s.change != nil {
 		s.change(f)
@@ -167,7 +168,7 @@ func TestFleetOfStarvedMembers(t *testing.T) {
 		{"skewed", 8, zipf(3000, 8), true},
 		{"a little above the limit", 3, even(1200, 3), true},
 	} {
-		f := newFleet(t, c.nodes, 1000, 1000, 50*time.Millisecond)
+		f := newFleet(t, c.nodes, 0, 1000, 1000, 50*time.Millisecond)
 		f.load = func(now time.Duration, node int) float64 {
 			if !c.serves && f.hosts[node].stalled > f.now {
 				return 0
@@ -228,7 +229,7 @@ func TestFleetsThatMergeKeepOneLimit(t *testing.T) {
 			return 0
 		}, 0.75},
 	} {
-		f := newFleet(t, 0, 1000, 1000, 50*time.Millisecond)
+		f := newFleet(t, 0, 0, 1000, 1000, 50*time.Millisecond)
 		f.asked, f.passed, f.cut = make([]float64, 8), make([]float64, 8), between(4)
 		f.network.begin(8)
 		f.know(4)
@@ -258,23 +259,6 @@ func (w *network) know(side int) {
 			h.node.Members(w.now, all[:side])
 		} else {
 			h.node.Members(w.now, all[side:])
-		}
-	}
-}
-
-// The full mesh works beyond FullMesh; what it costs is told by BenchmarkBytes.
-func TestLargeFleet(t *testing.T) {
-	if testing.Short() || raceEnabled {
-		t.Skip("slow")
-	}
-	for nodes, lasting := range map[int]time.Duration{64: 2 * time.Second, 128: 1500 * time.Millisecond} {
-		f := newFleet(t, nodes, 10_000, 10_000, 50*time.Millisecond)
-		f.load = even(30_000, nodes)
-		at := f.bytes
-		f.serve(lasting)
-		t.Logf("%d nodes: %v, %.0f kB/s a node", nodes, f.outcome(), float64(f.bytes-at)/lasting.Seconds()/float64(nodes)/1000)
-		if o := f.outcome(); o.excess > 1 || !(o.rate > -2.5) {
-			t.Errorf("%d nodes: %v", nodes, o)
 		}
 	}
 }

@@ -33,6 +33,7 @@ type Stats struct {
 	GivenUp             uint64 // frames that not all peers acknowledged in time
 	Snapshots           uint64 // taken from peers
 	Compared            bool   // the records of one member are all here; or there are to be none
+	Passed, Unpassed    uint64 // frames and acknowledgements of others passed on to a peer; and those that there was no room for
 	Dropped             map[string]uint64
 	Peers               []PeerStats
 }

@@ -58,16 +58,22 @@ func readHeader(b []byte) header {
 
 // A body is sections, each of which begins with one of these.
 const (
-	sectionDeltas = 1 + iota // rule:8 window count (key:8 units demand)*count
-	sectionOwn               // n per, then as above: deltas under a credential's own rate
-	sectionRecord            // length bytes
-	sectionUrgent            // nothing
-	sectionAck               // after:8 base:8 length:1 bitmap, bit i for frame base+2+i
-	sectionEcho              // stamp:4 held, in microseconds
-	sectionFloor             // number:8
-	sectionAsk               // cursor:8
-	sectionDebts             // cursor:8 next:8; the deltas that follow are debts
-	sectionBye               // nothing
+	sectionDeltas  = 1 + iota // rule:8 window count (key:8 units demand)*count
+	sectionOwn                // n per, then as above: deltas under a credential's own rate
+	sectionRecord             // length bytes
+	sectionUrgent             // nothing
+	sectionAck                // after:8 base:8 length:1 bitmap, bit i for frame base+2+i
+	sectionEcho               // stamp:4 held, in microseconds
+	sectionFloor              // number:8
+	sectionAsk                // cursor:8
+	sectionDebts              // cursor:8 next:8; the deltas that follow are debts
+	sectionBye                // nothing
+	sectionThrough            // groups:1
+	sectionAnswer             // nothing
+	sectionHeard              // n:1 id:4*n
+	sectionPassed             // id:4 number stamp:4 size body of a frame
+	sectionCarry              // id:4 urgent:1 after base length:1 bitmap
+	sectionCarried            // as above
 
 	deltaSections = 1<<sectionDeltas | 1<<sectionOwn
 )
@@ -81,7 +87,10 @@ type message struct {
 	floor   uint64 // the sender has nothing to repair up to here
 	ask     uint64
 	debts   span
-	has     uint16 // sections, a bit each
+	through int
+	heard   []uint32
+	passed  []passed
+	has     uint32 // sections, a bit each
 	store   [maxDeltas]limiter.Delta
 }
 
@@ -104,6 +113,7 @@ func (m *message) holds(section byte) bool { return m.has&(1<<section) != 0 }
 
 func (m *message) reset() {
 	m.deltas, m.records, m.has = m.store[:0], m.records[:0], 0
+	m.heard, m.passed = m.heard[:0], m.passed[:0]
 	m.ack = ack{}
 }
 
@@ -115,25 +125,34 @@ func (m *message) decode(kind byte, b []byte) bool {
 		if !allowed(kind, section) || m.has&^repeatable&(1<<section) != 0 {
 			return false
 		}
-		rest, ok := m.section(section, b[1:])
+		var rest []byte
+		var ok bool
+		if passedSections&(1<<section) != 0 {
+			rest, ok = m.readPassed(b)
+		} else {
+			rest, ok = m.section(section, b[1:])
+		}
 		if !ok {
 			return false
 		}
 		m.has |= 1 << section
 		b = rest
 	}
-	return kind == kindFrame || m.has&deltaSections == 0 || m.holds(sectionDebts)
+	return kind == kindFrame || m.holds(sectionDebts) && len(m.passed) == 0 || !m.holds(sectionDebts) && m.has&deltaSections == 0
 }
 
 // What kinds of packets may hold, a bit for each section, and what may come more than once.
 const (
-	inFrames   = deltaSections | 1<<sectionRecord | 1<<sectionUrgent
-	inDirects  = deltaSections | 1<<sectionAck | 1<<sectionEcho | 1<<sectionFloor | 1<<sectionAsk | 1<<sectionDebts | 1<<sectionBye
-	repeatable = deltaSections | 1<<sectionRecord
+	passedSections = 1<<sectionPassed | 1<<sectionCarry | 1<<sectionCarried
+
+	inFrames  = deltaSections | 1<<sectionRecord | 1<<sectionUrgent
+	inDirects = deltaSections | passedSections | 1<<sectionAck | 1<<sectionEcho | 1<<sectionFloor | 1<<sectionAsk | 1<<sectionDebts |
+		1<<sectionBye | 1<<sectionThrough | 1<<sectionAnswer | 1<<sectionHeard
+	repeatable = deltaSections | passedSections | 1<<sectionRecord
 )
 
 func allowed(kind, section byte) bool {
-	if section > sectionBye {
+	if section > sectionCarried {
 		return false
 	}
 	if kind == kindFrame {
@@ -185,6 +204,14 @@ func (m *message) section(section byte, b []byte) (rest []byte, ok bool) {
 			return nil, false
 		}
 		return word(b, &m.debts.next)
+	case sectionThrough:
+		if len(b) < 1 || b[0] == 0 || b[0] > MaxMembers {
+			return nil, false
+		}
+		m.through = int(b[0])
+		return b[1:], true
+	case sectionHeard:
+		return m.readHeard(b)
 	}
 	return b, true
 }

@@ -120,6 +120,9 @@ func FuzzBody(f *testing.F) {
 		f.Add(byte(kindDirect), append(append([]byte{sectionDebts}, make([]byte, 16)...), b...))
 	}
 	f.Add(byte(kindDirect), append([]byte{sectionAck}, make([]byte, 17)...))
+	for range 5 {
+		f.Add(byte(kindDirect), randomPassed(r).append(nil))
+	}
 	f.Fuzz(func(t *testing.T, kind byte, b []byte) {
 		if len(b) > bodySize {
 			return
@@ -134,6 +137,11 @@ func FuzzBody(f *testing.F) {
 				t.Fatalf("%x does not survive", b)
 			}
 			left = left[done:]
+		}
+		for i := range m.passed {
+			if it := &m.passed[i]; !again.decode(kindDirect, it.raw) || len(again.passed) != 1 || again.passed[0].id != it.id {
+				t.Fatalf("%x: what is passed on does not survive", b)
+			}
 		}
 	})
 }
