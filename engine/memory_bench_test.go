@@ -38,18 +38,15 @@ func BenchmarkExchangeInMemory(b *testing.B) {
 func (g *gateway) inMemory(t testing.TB) *rawClient {
 	t.Helper()
 	pipe := fasthttputil.NewPipeConns()
-	done := make(chan error, 1)
-	c := newConn(g.Engine, pipe.Conn1(), nil)
+	done := make(chan struct{})
 	go func() {
-		done <- g.drive(c)
-		_ = c.Close()
+		defer close(done)
+		g.attend(newConn(g.Engine, pipe.Conn1(), nil))
 	}()
 	near := pipe.Conn2()
 	t.Cleanup(func() {
 		_ = near.Close()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
+		<-done
 	})
 	return &rawClient{Conn: near, in: bufio.NewReader(near)}
 }
