@@ -45,7 +45,7 @@ func measureAll(args []string) error {
 	rivals := flags.String("rivals", "", "comma-separated; empty: all that can be had")
 	flags.IntVar(&r.rounds, "rounds", 5, "measurements of each gateway in each scenario")
 	flags.DurationVar(&r.long, "time", 3*time.Second, "length of a measurement, in whole seconds")
-	flags.DurationVar(&r.settle, "settle", 5*time.Second, "time that idle connections are given before memory is read")
+	flags.DurationVar(&r.settle, "settle", 25*time.Second, "time that idle connections are given before memory is read")
 	flags.DurationVar(&r.patience, "build", 20*time.Minute, "longest time for building a rival from its module")
 	sluice := flags.String("sluice", "", "the gateway's binary; empty: built from this tree")
 	other := flags.String("before", "", "another binary of Sluice, to be measured beside it")

@@ -157,7 +157,7 @@ func overTLS(rivals []string) []scenario {
 // lanes is many clients over few connections to the upstream.
 func lanes(connections int) scenario {
 	t := fullTraffic()
-	t.features.lanes = 32
+	t.features.lanes = max(64, connections/2)
 	return scenario{name: fmt.Sprintf("lanes-%d", connections), connections: connections, needs: laneLines(t.features),
 		entries: besideBare([]entry{{name: "sluice", rival: "sluice", traffic: t}, {name: "sluice without lanes", rival: "sluice", traffic: fullTraffic()}})}
 }
