@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"testing"
 	"time"
 )
 
@@ -123,9 +122,6 @@ func (l *laneTest) open() int {
 	defer g.mu.Unlock()
 	return len(g.open)
 }
-
-func (l *laneTest) Release(c Lease) { c.end(nil, true) }
-func (l *laneTest) Discard(c Lease) { c.end(nil, false) }
 
 func request(method, nonce string) []byte {
 	return []byte(method + " / HTTP/1.1\r\nHost: h\r\nX-Nonce: " + nonce + "\r\n\r\n")
@@ -265,16 +261,4 @@ func whim(c *pipeEnd, r pipeRequest, kind, n int) bool {
 	}
 	_, err := c.Write(answer)
 	return err == nil && !last
-}
-
-// settleWithin waits, in fake time, until all is at rest.
-func settleWithin(t testing.TB, d time.Duration, running *sync.WaitGroup) {
-	t.Helper()
-	done := make(chan struct{})
-	go func() { running.Wait(); close(done) }()
-	select {
-	case <-done:
-	case <-time.After(d):
-		t.Fatal("somebody waits still")
-	}
 }

@@ -41,6 +41,13 @@ func laneLaw(depth, clients int, seed uint64) error {
 	if l.most > depth {
 		return fmt.Errorf("%d requests in flight on a connection, of %d", l.most, depth)
 	}
+	answered := 0
+	for _, n := range good {
+		answered += n
+	}
+	if answered == 0 {
+		return errors.New("nobody was answered")
+	}
 	return errors.Join(errs...)
 }
 

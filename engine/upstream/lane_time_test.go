@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -153,6 +154,51 @@ func TestLaneCutBefore(t *testing.T) {
 		}
 		l.end()
 	})
+}
+
+// TestLaneCutTooLate: a place that found no lane is its exchange's alone, whoever cuts it meanwhile.
+func TestLaneCutTooLate(t *testing.T) {
+	l := newLaneTest(8, well)
+	l.end()
+	p := l.place(0)
+	if _, err := p.Ask(request("GET", "n"), false, time.Time{}); err != ErrMoved {
+		t.Fatal(err)
+	}
+	var cut sync.WaitGroup
+	cut.Go(p.Tether().Cut)
+	if !p.Reusable() {
+		t.Error("the place is lost")
+	}
+	cut.Wait()
+}
+
+// TestLaneStray: bytes that follow a body whose end was waited for are seen, however few they are.
+func TestLaneStray(t *testing.T) {
+	for _, stray := range []string{"", "x"} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLaneTest(8, func(c *pipeEnd) {
+				answer := answerTo(<-c.requests, 1)
+				_, _ = c.Write(answer[:len(answer)-1])
+				time.Sleep(10 * lateAnswer)
+				_, _ = c.Write(append(answer[len(answer)-1:], stray...))
+				for range c.requests {
+				}
+			})
+			p := l.place(0)
+			r, err := p.Ask(request("GET", "n"), false, time.Time{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadAll(&r.Body); err != nil {
+				t.Error(err)
+			}
+			if got := p.Reusable(); got != (stray == "") {
+				t.Errorf("%q: reusable %v", stray, got)
+			}
+			p.end(nil, false)
+			l.end()
+		})
+	}
 }
 
 // TestLaneIdle: a lane ends when nobody has used it for a while, and when the target sends what nobody asked for, or

@@ -93,15 +93,9 @@ func (g *group) join(p *Place, request []byte) error {
 		g.mu.Unlock()
 		return p.err
 	}
-	if g.closed || len(request) > maxPlaced {
-		g.mu.Unlock()
-		return ErrMoved
-	}
-	l, connecting := g.pick(p.deadline, len(request))
-	if l == nil && !connecting {
-		l = g.begin()
-	}
-	if l == nil || !l.inTime(p.deadline) {
+	l := g.room(p, request)
+	if l == nil {
+		p.state, p.err = placeSettled, ErrMoved // whoever cuts it comes too late
 		g.mu.Unlock()
 		return ErrMoved
 	}
@@ -111,6 +105,22 @@ func (g *group) join(p *Place, request []byte) error {
 		l.kick <- struct{}{}
 	}
 	return nil
+}
+
+// room is the lane for p, which is opened if there is none; nil if there is no use in waiting for one. It is called
+// with the group's lock held.
+func (g *group) room(p *Place, request []byte) *lane {
+	if g.closed || len(request) > maxPlaced {
+		return nil
+	}
+	l, connecting := g.pick(p.deadline, len(request))
+	if l == nil && !connecting {
+		l = g.begin()
+	}
+	if l == nil || !l.inTime(p.deadline) {
+		return nil
+	}
+	return l
 }
 
 // pick is the fullest lane with room for a request of this size. One that is still connecting is for those who can

@@ -130,7 +130,7 @@ func (p *Place) Reusable() bool {
 	if p.state == placeLeft || p.err != nil {
 		return p.state != placeLeft && p.err == ErrMoved
 	}
-	return p.conn == nil || !p.tainted && p.response.persistent && p.response.Body.Done() && p.conn.reader.Buffered() == 0
+	return p.conn == nil || !p.tainted && p.response.persistent && p.response.Body.Done() && p.source.Buffered()+p.conn.reader.Buffered() == 0
 }
 
 // Reused says whether the lane's connection had carried exchanges before.
