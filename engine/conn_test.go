@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -115,5 +116,29 @@ func TestIdleBy(t *testing.T) {
 	}
 	if err := c.idleBy(now, now.Add(time.Second)); err != nil || !c.readBy.Equal(now.Add(time.Second)) {
 		t.Errorf("a shorter timeout: %v from now, %v", c.readBy.Sub(now), err)
+	}
+}
+
+// TestHaltIsNoDeadline: a body that is halted at its very end leaves a connection that is used again, and waits.
+func TestHaltIsNoDeadline(t *testing.T) {
+	d := &deadlines{}
+	c := &conn{Conn: d}
+	now := time.Now()
+	if err := c.readUntil(now.Add(3 * time.Second)); err != nil { // as the body's last read
+		t.Fatal(err)
+	}
+	x := &exchange{conn: c, pump: &pump{done: make(chan struct{})}}
+	go func(p *pump) {
+		for !x.halted.Load() {
+			runtime.Gosched()
+		}
+		close(p.done)
+	}(x.pump)
+	x.stopPump()
+	if err := c.idleBy(now, now.Add(5*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if last := d.set[len(d.set)-1]; !last.After(now) {
+		t.Error("the connection's reads have given up before they begin")
 	}
 }

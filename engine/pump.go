@@ -77,6 +77,7 @@ func (x *exchange) stopPump() {
 		x.halt()
 		x.cut()
 		<-x.pump.done
+		x.conn.readBy = time.Time{} // halt has moved the deadline, behind the back of who keeps it
 	}
 	x.endPump()
 }
