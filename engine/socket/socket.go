@@ -30,6 +30,7 @@ type Conn struct {
 	attempt func() bool // of Await
 	fd      uintptr     // within it
 	within  bool
+	shut    bool
 	peeked  [1]byte
 	quiet   bool
 }
@@ -66,6 +67,9 @@ func (c *Conn) SyscallConn() (syscall.RawConn, error) { return c.raw, nil }
 func (c *Conn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
+	}
+	if c.shut {
+		return 0, os.ErrDeadlineExceeded
 	}
 	c.in = transfer{p: p}
 	if c.within {
@@ -104,6 +108,10 @@ func (c *Conn) Await(attempt func() (done bool)) error {
 	c.attempt = attempt
 	return c.raw.Read(c.look)
 }
+
+// Shut lets Read fail at once, as after a deadline, until it is called with false: what a layer above gives meanwhile, it
+// had taken in before. It is for the goroutine that reads.
+func (c *Conn) Shut(shut bool) { c.shut = shut }
 
 // Quiet says whether the connection is open, and nothing has arrived.
 func (c *Conn) Quiet() bool {

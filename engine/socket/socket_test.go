@@ -223,3 +223,20 @@ func BenchmarkHot(b *testing.B) {
 		})
 	}
 }
+
+// TestShut: a read that is shut off takes nothing, and waits for nothing.
+func TestShut(t *testing.T) {
+	c, far := pair(t, "tcp")
+	if _, err := far.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 2)
+	c.Shut(true)
+	if n, err := c.Read(b); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("shut: %d, %v", n, err)
+	}
+	c.Shut(false)
+	if n, err := c.Read(b); n != 1 || err != nil {
+		t.Errorf("open: %d, %v", n, err)
+	}
+}

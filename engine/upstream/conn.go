@@ -2,7 +2,9 @@ package upstream
 
 import (
 	"bufio"
+	"errors"
 	"net"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -33,6 +35,7 @@ type Conn struct {
 	exchanges int
 	reader    *bufio.Reader // borrowed while leased, so that idle connections hold no buffer
 	head      []byte
+	probe     [1]byte // for drained
 	response  Response
 
 	mu      sync.Mutex
@@ -66,6 +69,18 @@ func newConn(stream net.Conn, below *socket.Conn, buffers *readers) *Conn {
 // clean says whether an idle connection is open and silent. Bytes that nobody asked for would
 // become the answer to the next request (response-queue poisoning).
 func (c *Conn) clean() bool { return c.socket.Quiet() }
+
+// drained says whether all that has been taken from the socket has been read: TLS takes more records than it is asked
+// for. It is for who may read.
+func (c *Conn) drained() bool {
+	if c.Conn == net.Conn(c.socket) {
+		return true
+	}
+	c.socket.Shut(true)
+	defer c.socket.Shut(false)
+	n, err := c.Conn.Read(c.probe[:])
+	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded)
+}
 
 // Read reads from the stream, waiting no longer than the pause allowed.
 func (c *Conn) Read(p []byte) (int, error) {

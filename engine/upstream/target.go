@@ -152,10 +152,7 @@ func (t *Target) Acquire(deadline time.Time) (*Conn, error) {
 		if err != nil {
 			return nil, &Error{Phase: PhaseConnect, Err: err}
 		}
-		if c.exchanges == 0 {
-			return c, nil
-		}
-		if c.clean() {
+		if c.exchanges == 0 || c.clean() && c.drained() {
 			return c, nil
 		}
 		t.Discard(c)
