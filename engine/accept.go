@@ -48,7 +48,7 @@ func addresses(f *config.File) []address {
 	return all
 }
 
-// acceptor is a listener as fasthttp sees it: what it accepts are conns.
+// acceptor is a listener as fasthttp sees it: what it accepts are conns, lent to it.
 type acceptor struct {
 	net.Listener
 	engine  *Engine

@@ -125,7 +125,7 @@ func TestSleepers(t *testing.T) {
 				c.Close()
 			}
 		}, true},
-		{"idle_timeout", "idle_timeout = \"300ms\"\n", 20, func(*testing.T, *gateway, []*rawClient) {}, true},
+		{"idle_timeout", "idle_timeout = \"1s\"\n", 3, func(*testing.T, *gateway, []*rawClient) {}, true},
 		{"a reload that shortens it", long, 2, func(t *testing.T, g *gateway, _ []*rawClient) {
 			g.writeServer(t, "idle_timeout = \"100ms\"\n", publicRoute("127.0.0.1:1"))
 			if err := g.Reload(); err != nil {
@@ -343,7 +343,7 @@ func (h *halving) Write(p []byte) (int, error) {
 
 // TestNoSocketNoSleep: what no epoll can wait for waits on its goroutine.
 func TestNoSocketNoSleep(t *testing.T) {
-	g := sleepyGateway(t, "idle_timeout = \"300ms\"\n")
+	g := sleepyGateway(t, "idle_timeout = \"1s\"\n")
 	near, far := net.Pipe()
 	served := make(chan struct{})
 	go func() {

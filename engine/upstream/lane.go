@@ -260,6 +260,7 @@ func (l *lane) handOver(p *Place, begun int) error {
 		p.response.Body.Reset(l.conn.reader, p.response.Framing)
 	}
 	l.conn.forgetDeadlines()
+	g.lanes.answers.Add(1)
 	p.settle(nil)
 	return errHanded
 }
