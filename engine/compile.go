@@ -163,6 +163,7 @@ func (c *compiler) pool(name string, u *config.Upstream) (*pool, error) {
 		Resolve: u.Resolve, Resolver: c.resolver, Resolved: c.nameResolved(name),
 		Timeouts: upstream.Timeouts(u.Timeouts), Balance: upstream.Policy(u.Balance), Budget: u.Retry.Budget, Epoch: c.epoch,
 		Changed: c.breakerChanged(name), Present: c.presenceChanged(name), Random: c.random,
+		Panicked: func(r any) { logPanic(&c.log, r) },
 	}
 	if h := u.Health; h != nil {
 		uc.Health = &upstream.HealthConfig{

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/sluice-gateway/sluice/engine/upstream"
 	"github.com/sluice-gateway/sluice/engine/wire"
 	"github.com/sluice-gateway/sluice/router"
@@ -76,7 +78,7 @@ func (e *Engine) recovered(x *exchange, more *bool) {
 		return
 	}
 	*more = false
-	e.logPanic(r)
+	logPanic(&e.log, r)
 	x.metering.reset() // it may be half done
 	x.stopPump()
 	x.drop(false)
@@ -95,13 +97,13 @@ func (e *Engine) recovered(x *exchange, more *bool) {
 // the process, and then runs cleanup.
 func (e *Engine) contain(cleanup func()) {
 	if r := recover(); r != nil {
-		e.logPanic(r)
+		logPanic(&e.log, r)
 		cleanup()
 	}
 }
 
-func (e *Engine) logPanic(r any) {
-	e.log.Error().Str("panic", fmt.Sprint(r)).Bytes("stack", debug.Stack()).Msg("a bug: an exchange panicked")
+func logPanic(log *zerolog.Logger, r any) {
+	log.Error().Str("panic", fmt.Sprint(r)).Bytes("stack", debug.Stack()).Msg("a bug: a panic")
 }
 
 // answer writes a fault as the response.

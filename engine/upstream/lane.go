@@ -14,6 +14,7 @@ var (
 	errClosed  = errors.New("upstream: the lane's connection is not to be used again")
 	errSpare   = errors.New("upstream: the lane's connection is good for others")
 	errHanded  = errors.New("upstream: the lane's connection is an exchange's")
+	errBug     = errors.New("upstream: a bug was met in the lane")
 	errTooSlow = errors.New("upstream: the answer at the front is late")
 )
 
@@ -30,6 +31,7 @@ type lane struct {
 	asked     int           // likewise: how many requests had been sent by then
 	inBody    bool          // likewise
 	earned    int64         // likewise: answers since the last credit
+	sends     bool          // likewise: there is a sender
 
 	// Guarded by the group's lock.
 	connected  bool
@@ -81,12 +83,25 @@ func (l *lane) enter(p *Place, request []byte) (wake bool) {
 // run is the life of a lane.
 func (l *lane) run() {
 	s := l.group.lanes
+	defer l.contain(func() {
+		l.fail(errBug)
+		if l.conn == nil {
+			return
+		}
+		l.conn.Tether().Cut()
+		if l.sends {
+			<-l.sender
+		}
+		l.conn.lane = nil
+		s.Discard(l.conn)
+	})
 	conn, err := s.Acquire(l.connectBy)
 	if err != nil {
 		l.fail(err)
 		return
 	}
 	l.open(conn)
+	l.sends = true
 	s.work.Go(l.send)
 	err = l.receive()
 	l.credit()
@@ -103,6 +118,17 @@ func (l *lane) run() {
 		<-l.sender
 		conn.lane = nil
 		s.Discard(conn)
+	}
+}
+
+// contain keeps a panic from stopping the process: a bug that is met in a lane ends that, after cleanup.
+func (l *lane) contain(cleanup func()) {
+	if l.group.lanes.panicked == nil {
+		return
+	}
+	if r := recover(); r != nil {
+		l.group.lanes.panicked(r)
+		cleanup()
 	}
 }
 
@@ -214,18 +240,20 @@ func (l *lane) deliver(p *Place) error {
 		l.moveRest(0)
 		return errClosed
 	}
-	switch {
-	case l.queue.count > 0:
-	case !l.leaving && g.lanes.keep:
+	if l.queue.count > 0 {
+		return nil
+	}
+	if !l.leaving && len(g.open) <= g.lanes.keep {
 		l.idleSince = l.readAt
-	case !l.leaving:
-		return errClosed
-	case l.tainted || l.writing || l.conn.reader.Buffered() > 0:
+		return nil
+	}
+	l.leave()
+	switch {
+	case g.lanes.keep == 0 || l.tainted || l.writing || l.conn.reader.Buffered() > 0:
 		return errClosed
 	default:
 		return errSpare
 	}
-	return nil
 }
 
 // pop ends the front's turn. It is called with the group's lock held.

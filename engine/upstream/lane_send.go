@@ -8,6 +8,7 @@ import (
 // send sends what requests there are, all at once, until the lane has ended.
 func (l *lane) send() {
 	defer close(l.sender)
+	defer l.contain(func() { l.conn.Tether().Cut() })
 	for l.rest() {
 		// Others who are ready to ask do so first, and their requests go along.
 		runtime.Gosched()

@@ -309,7 +309,7 @@ func TestLaneShortDeadline(t *testing.T) {
 func TestLaneUnkept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLaneTest(4, well)
-		l.keep = false
+		l.keep = 0
 		for range 3 {
 			if o := l.together(1)[0]; o.err != nil {
 				t.Error(o.err)

@@ -31,12 +31,13 @@ type lender interface {
 type lanes struct {
 	lender
 	depth    int
-	keep     bool // idle ones
+	keep     int // idle lanes of a group, as long as it has no more than so many
 	connect  time.Duration
 	response time.Duration
 	work     *sync.WaitGroup // of all lanes
 	credit   credit
 	answers  atomic.Int64 // that the target has given, in lanes or not, give or take those of the moment
+	panicked func(any)    // told of bugs; nil: nobody is
 	groups   []group
 	places   sync.Pool
 }
@@ -53,9 +54,10 @@ type group struct {
 
 func newLanes(from lender, c *Config, work *sync.WaitGroup, moved *atomic.Uint64) *lanes {
 	s := &lanes{
-		lender: from, depth: c.Pipeline, keep: c.MaxIdle > 0, connect: c.Timeouts.Connect, response: c.Timeouts.Response, work: work,
-		groups: make([]group, runtime.GOMAXPROCS(0)),
+		lender: from, depth: c.Pipeline, connect: c.Timeouts.Connect, response: c.Timeouts.Response, work: work,
+		groups: make([]group, runtime.GOMAXPROCS(0)), panicked: c.Panicked,
 	}
+	s.keep = (c.MaxIdle + len(s.groups) - 1) / len(s.groups)
 	s.credit.start(c.Epoch, c.Pipeline, moved)
 	for i := range s.groups {
 		s.groups[i].lanes = s

@@ -90,6 +90,9 @@ type Config struct {
 	// Changed is told that a target's breaker changed, by the request that made it, and must not block. nil:
 	// nobody is.
 	Changed func(target string, from, to BreakerState)
+	// Panicked is told of a bug that was met on a goroutine of the pool's own, from which it can ask for the stack. nil:
+	// a bug stops the process.
+	Panicked func(recovered any)
 }
 
 // Pool is an upstream's targets and the state that outlives a reload: idle connections, addresses of names,
