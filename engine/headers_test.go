@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -115,5 +117,27 @@ func TestHopByHopIsLowerCase(t *testing.T) {
 		if name != strings.ToLower(name) {
 			t.Errorf("%q could never be found", name)
 		}
+	}
+}
+
+// TestRemovedFieldsDoNotTrail: what a route takes away, or says itself, does not follow the body instead.
+func TestRemovedFieldsDoNotTrail(t *testing.T) {
+	t.Parallel()
+	target := rawServer(t, "HTTP/1.1 200 OK\r\nTrailer: X-Sum, X-Inner, X-Said\r\nTransfer-Encoding: chunked\r\n\r\n"+
+		"5\r\nhello\r\n0\r\nX-Sum: 1\r\nX-Inner: 2\r\nX-Said: 3\r\n\r\n")
+	g := startGateway(t, publicRoute(target)+"response_headers = { set = { X-Said = \"us\" }, remove = [\"X-Inner\"] }\n")
+	response, err := http.Get("http://" + g.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if _, err := io.Copy(io.Discard, response.Body); err != nil {
+		t.Fatal(err)
+	}
+	if got := response.Header.Get("X-Said"); got != "us" {
+		t.Errorf("X-Said: %q", got)
+	}
+	if got := response.Trailer; len(got) != 1 || got.Get("X-Sum") != "1" {
+		t.Errorf("trailers %v", got)
 	}
 }

@@ -123,7 +123,7 @@ func (x *exchange) appendResponseHead(dst []byte, r *upstream.Response) []byte {
 		if class != headerPlain && !underscored(f.Name) || namedInConnection(r.Fields, f.Name) {
 			continue
 		}
-		if x.route.responseDrop != nil && x.route.responseDrop.class(f.Name) != headerPlain {
+		if x.drops(f.Name) {
 			continue
 		}
 		dated = dated || wire.EqualFold(f.Name, "date")
@@ -135,6 +135,11 @@ func (x *exchange) appendResponseHead(dst []byte, r *upstream.Response) []byte {
 	dst = x.appendQuota(dst, !keep)
 	dst = x.appendIDs(dst)
 	return append(dst, x.route.responseSet...)
+}
+
+// drops says whether the route takes a response's field away, or sets it itself.
+func (x *exchange) drops(name []byte) bool {
+	return x.route.responseDrop != nil && x.route.responseDrop.class(name) != headerPlain
 }
 
 // underscored says whether a response's field was dropped for an underscore only, which misleads
@@ -185,7 +190,7 @@ func (x *exchange) announceTrailers(dst []byte, r *upstream.Response) []byte {
 			continue
 		}
 		for name := range wire.Tokens(f.Value) {
-			if x.snap.responses.class(name) == headerPlain {
+			if x.snap.responses.class(name) == headerPlain && !x.drops(name) {
 				x.trailers = append(x.trailers, name)
 				dst = appendField(dst, []byte("Trailer"), name)
 			}
