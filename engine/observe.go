@@ -93,9 +93,10 @@ func (e *Engine) observe(x *exchange) {
 	x.export()
 }
 
-// now is the time, for an exchange that is over the time of its last write.
+// now is the time, for an exchange that came to its end the time of its last write. What was cut had been waited for
+// since then.
 func (x *exchange) now() time.Time {
-	if x.begun && x.delivery != deliverTunnel {
+	if x.begun && x.delivery != deliverTunnel && !x.cutShort && !x.left {
 		return x.at(x.conn.clock)
 	}
 	return x.at(time.Now())

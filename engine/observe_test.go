@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -159,5 +160,28 @@ func TestRefusedConnectionIsNoRequest(t *testing.T) {
 	families := scraped(t, g.Metrics())
 	if n := sum(families, "sluice_connections_refused_total"); n != 1 || sum(families, "sluice_requests_total") != 0 || len(log.lines(t)) != 0 {
 		t.Errorf("%v refused; %v requests", n, sum(families, "sluice_requests_total"))
+	}
+}
+
+// An exchange lasts until it is over: the wait for the rest of an answer, which never came, is a part of it.
+func TestWaitForTheRestIsObserved(t *testing.T) {
+	target := startActor(t, func(c net.Conn, _ *http.Request) {
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
+	})
+	g, log := startLogged(t, publicRoute(target.address)+"[upstream.origin.timeouts]\nidle = \"100ms\"\n", rand.Uint64)
+	client := dial(t, g.address)
+	if _, err := io.WriteString(client, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, client.in); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool { return len(log.lines(t)) == 1 })
+	var took struct {
+		All      float64 `json:"duration_ms"`
+		Upstream float64 `json:"upstream_ms"`
+	}
+	if err := json.Unmarshal(log.text.Bytes(), &took); err != nil || took.All < took.Upstream || took.Upstream < 100 {
+		t.Errorf("logged %+v, %v", took, err)
 	}
 }
