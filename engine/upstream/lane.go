@@ -330,25 +330,21 @@ func (l *lane) fail(err error) {
 		l.resting = false
 		l.kick <- struct{}{}
 	}
-	if l.connected && l.queue.count > l.sent {
-		l.moveRest(l.sent)
+	if front := min(l.sent, 1); l.connected && l.queue.count > front {
+		l.moveRest(front) // what ended the connection may be the doing of the request at the front, and of no other
 	}
 	if l.queue.count == 0 {
 		return
 	}
-	var first *Error
-	if !errors.As(err, &first) {
-		first = &Error{Phase: PhaseHead, Err: err}
-	}
-	others := first
-	if first.Answered {
-		others = &Error{Phase: PhaseHead, Err: errEnded}
+	var failed *Error
+	if !errors.As(err, &failed) {
+		failed = &Error{Phase: PhaseHead, Err: err}
 	}
 	reused := l.answered > 0 || l.conn != nil && l.conn.Reused()
-	for err := first; l.queue.count > 0; err = others {
+	for l.queue.count > 0 {
 		if p := l.queue.pop(); p.state == placeWaiting {
 			p.reused = reused
-			p.settle(err)
+			p.settle(failed)
 		}
 	}
 }

@@ -13,9 +13,6 @@ import (
 // before its own is slow or long, or the connection ends. It is to be asked once more, by a connection of its own.
 var ErrMoved = errors.New("upstream: moved out of its lane")
 
-// errEnded says that a lane's connection ended before an answer.
-var errEnded = errors.New("upstream: the shared connection ended before the answer")
-
 type placeState uint8
 
 const (
