@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -197,11 +196,6 @@ func (c *conn) readUntil(t time.Time) error {
 // peek waits until there is something to read, on a plain connection without a buffer.
 func (c *conn) peek() error {
 	if c.plain != nil {
-		if c.served > 0 {
-			// Who reads at once finds nothing, parks and is woken by the poller: on a busy core, others have something to
-			// do until the next request is there.
-			runtime.Gosched()
-		}
 		if err := c.plain.Await(c.arrive); err != nil {
 			return err
 		}
