@@ -131,9 +131,8 @@ func TestClusterRevocations(t *testing.T) {
 }
 
 // A gateway that joins refuses who is revoked from its first request on, unless it says that its peers were too slow to
-// tell it.
+// tell it. It does not share the processors with other tests, for they are to be quick enough.
 func TestClusterRevokedBeforeItJoins(t *testing.T) {
-	t.Parallel()
 	c := newCluster(t, 2)
 	for i, g := range c.members {
 		file := []string{"", "revoked.log"}[i] // what it is told takes a moment
@@ -143,10 +142,13 @@ func TestClusterRevokedBeforeItJoins(t *testing.T) {
 	there, late := c.members[0], c.members[1]
 	there.start()
 	there.sluice(t, "revoke", "--key", idOf("key-0"))
-	there.revokeMany(t, 4000)
-	const joins = 3
-	slow := 0
-	for range joins {
+	there.revokeMany(t, 1000)
+	const joins, most = 3, 12
+	inTime := 0
+	for range most {
+		if inTime == joins {
+			break
+		}
 		logged := len(late.log.String())
 		late.begin()
 		eventually(t, "the gateway listens", func() bool {
@@ -160,9 +162,10 @@ func TestClusterRevokedBeforeItJoins(t *testing.T) {
 		log := late.log.String()[logged:]
 		switch {
 		case strings.Contains(log, "not all revocations") || strings.Contains(log, "no peer answers"):
-			slow++
 		case got != 401:
 			t.Errorf("a key that was revoked before the gateway joined gets %d", got)
+		default:
+			inTime++
 		}
 		late.signal(syscall.SIGKILL)
 		late.wait()
@@ -170,7 +173,7 @@ func TestClusterRevokedBeforeItJoins(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if slow == joins {
+	if inTime == 0 && !t.Failed() {
 		t.Error("the peer never told of its revocations in time")
 	}
 }
