@@ -112,8 +112,8 @@ func (m *membership) configured() (others int) {
 // another.
 func (m *membership) missing(ctx context.Context) (all []netip.AddrPort, unresolved int, err error) {
 	present := []netip.AddrPort{m.g.transport.public}
-	for _, n := range m.list.Members() {
-		present = append(present, peerOf(n).Address)
+	for _, p := range m.present() {
+		present = append(present, p.Address)
 	}
 	add := func(a netip.AddrPort) {
 		if !slices.Contains(present, a) && !slices.Contains(all, a) {

@@ -104,6 +104,19 @@ func (m *membership) note(change func()) {
 	}
 }
 
+// present is the members that have not failed, oneself included. Memberlist's own list is of nodes that it changes
+// meanwhile.
+func (m *membership) present() (all []Peer) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name, p := range m.known {
+		if _, failed := m.failed[name]; !failed {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
 func peerOf(n *memberlist.Node) Peer {
 	a, _ := netip.AddrFromSlice(n.Addr)
 	return Peer{n.Name, netip.AddrPortFrom(a.Unmap(), n.Port)}

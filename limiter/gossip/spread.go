@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/hashicorp/memberlist"
 )
 
 // Records go two ways. A new one is published, in frames, to whoever is alive. And members compare: when one
@@ -225,9 +227,10 @@ func (s *spread) collect(head []byte, wanted *[parts]bool) (chunks [][]byte) {
 
 // say sends over a stream.
 func (s *spread) say(name string, text []byte) bool {
-	for _, n := range s.g.members.list.Members() {
-		if n.Name == name {
-			return s.g.members.list.SendReliable(n, text) == nil
+	for _, p := range s.g.members.present() {
+		if p.Name == name {
+			to := memberlist.Node{Name: name, Addr: p.Address.Addr().AsSlice(), Port: p.Address.Port()}
+			return s.g.members.list.SendReliable(&to, text) == nil
 		}
 	}
 	return false
