@@ -124,7 +124,12 @@ func (a *acceptor) Accept() (net.Conn, error) {
 			a.engine.refuse(socket, a.address.secure)
 			continue
 		}
-		return lent{newConn(a.engine, socket, a.tls())}, nil
+		polled, err := a.engine.poller.Adopt(socket)
+		if err != nil {
+			a.engine.log.Error().Err(err).Str("address", a.address.name).Msg("cannot accept a connection")
+			continue
+		}
+		return lent{newConn(a.engine, polled, a.tls())}, nil
 	}
 }
 
@@ -140,6 +145,7 @@ func (a *acceptor) tls() *tls.Config {
 
 // refuse answers a connection beyond the limit, if that can be done without waiting, and closes it.
 func (e *Engine) refuse(socket net.Conn, secure bool) {
+	e.metrics.Refuse() // first: who has the answer finds it counted
 	if !secure {
 		id := e.appendRequestID(nil)
 		body := e.faults.connections.appendProblem(nil, id, "")
@@ -155,7 +161,6 @@ func (e *Engine) refuse(socket net.Conn, secure bool) {
 		_, _ = socket.Write(append(head, body...))
 	}
 	_ = socket.Close()
-	e.metrics.Refuse()
 }
 
 // buffers lends what bodies and tunnels pass through.

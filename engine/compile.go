@@ -18,6 +18,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/auth"
 	"github.com/sluice-gateway/sluice/engine/config"
+	"github.com/sluice-gateway/sluice/engine/socket"
 	"github.com/sluice-gateway/sluice/engine/telemetry"
 	"github.com/sluice-gateway/sluice/engine/upstream"
 	"github.com/sluice-gateway/sluice/limiter"
@@ -45,7 +46,8 @@ type origin struct {
 	random  func() uint64
 	// resolver looks up the names of targets; nil: the system's.
 	resolver upstream.Resolver
-	alone    bool // the gateway is not a member of a cluster
+	poller   *socket.Poller // nil: nothing is connected to
+	alone    bool           // the gateway is not a member of a cluster
 }
 
 // lookedAt is the origin of a configuration that will not be used.
@@ -163,7 +165,7 @@ func (c *compiler) pool(name string, u *config.Upstream) (*pool, error) {
 		Resolve: u.Resolve, Resolver: c.resolver, Resolved: c.nameResolved(name),
 		Timeouts: upstream.Timeouts(u.Timeouts), Balance: upstream.Policy(u.Balance), Budget: u.Retry.Budget, Epoch: c.epoch,
 		Changed: c.breakerChanged(name), Present: c.presenceChanged(name), Random: c.random,
-		Panicked: func(r any) { logPanic(&c.log, r) },
+		Panicked: func(r any) { logPanic(&c.log, r) }, Poller: c.poller,
 	}
 	if h := u.Health; h != nil {
 		uc.Health = &upstream.HealthConfig{

@@ -73,38 +73,22 @@ type conn struct {
 	endWait   func()                          // says that it is over; made likewise
 	idleSince atomic.Int64                    // Unix nanoseconds; 0 while a request is under way
 	watched   watched
-	restless  bool   // it slept, or could not, since its last request
-	bed       uint64 // in the dormitory, whose lock guards it; 0: awake
+	restless  bool        // it slept, or could not, since its last request
+	asleep    atomic.Bool // in the dormitory
 }
 
 func newConn(e *Engine, client net.Conn, config *tls.Config) *conn {
 	c := &conn{Conn: client, socket: client, engine: e, peer: peerAddress(client), opened: time.Now(), stripe: e.connected.Add(1)}
 	c.clock = c.opened
-	c.dress()
-	if config != nil {
-		c.secure = tls.Server(c.Conn, config)
-		c.Conn, c.plain, c.arrive = c.secure, nil, nil
+	switch below, ok := client.(*socket.Conn); {
+	case config != nil:
+		c.secure = tls.Server(client, config)
+		c.Conn = c.secure
+	case ok:
+		c.plain, c.arrive = below, c.takeIn
 	}
 	e.conns.add(c)
 	return c
-}
-
-// dress gives c what it needs of its socket to be attended to.
-func (c *conn) dress() {
-	if c.secure != nil {
-		return
-	}
-	if plain, ok := socket.New(c.socket); ok {
-		c.Conn, c.plain, c.arrive = plain, plain, c.takeIn
-	}
-}
-
-// undress gives back what c does not need while it sleeps. TLS has state of its own below its stream.
-func (c *conn) undress() {
-	c.giveBack()
-	if c.plain != nil {
-		c.Conn, c.plain, c.arrive = c.socket, nil, nil
-	}
 }
 
 func peerAddress(socket net.Conn) netip.Addr {
@@ -196,6 +180,7 @@ func (c *conn) readUntil(t time.Time) error {
 // peek waits until there is something to read, on a plain connection without a buffer.
 func (c *conn) peek() error {
 	if c.plain != nil {
+		c.giveBack()
 		if err := c.plain.Await(c.arrive); err != nil {
 			return err
 		}
@@ -343,8 +328,8 @@ func (c *conn) leave(lease *upstream.Tether) {
 // abort closes the connection with a reset, so that a response without a length cannot be taken for
 // a whole one.
 func (c *conn) abort() {
-	if tcp, ok := c.socket.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0)
+	if s, ok := c.socket.(*socket.Conn); ok {
+		_ = s.SetLinger(0)
 	}
 	_ = c.socket.Close()
 }

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,14 +25,12 @@ type conns struct {
 // watched is what the watch remembers of a connection from one look to the next. Only the watch
 // uses it.
 type watched struct {
-	raw   syscall.RawConn
+	raw   controller
 	lease *upstream.Tether
 }
 
 func (s *conns) add(c *conn) {
-	if sc, ok := c.socket.(syscall.Conn); ok {
-		c.watched.raw, _ = sc.SyscallConn()
-	}
+	c.watched.raw, _ = c.socket.(controller)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open == nil {
@@ -101,7 +98,6 @@ func (s *conns) closeIdle(now time.Time, silent time.Duration) {
 		}
 		if pending(c.watched.raw, unix.POLLIN) == 0 {
 			_ = c.socket.Close()
-			c.engine.dormitory.wake(c)
 		}
 	}
 }
@@ -110,7 +106,6 @@ func (s *conns) closeIdle(now time.Time, silent time.Duration) {
 func (c *conn) cut() {
 	c.gone.Store(true)
 	_ = c.socket.Close()
-	c.engine.dormitory.wake(c)
 	if lease := c.leased.Load(); lease != nil {
 		c.leave(lease)
 	}
@@ -119,12 +114,16 @@ func (c *conn) cut() {
 	}
 }
 
-// watch ends tunnels and streams of credentials that have expired or were revoked. It also looks for clients that left while their exchange waits, and cuts the exchange. One that waits for
-// a target is looked at from its second interval on, so that quick ones cost nothing.
-func (s *conns) watch(revoked *revocation.List, now time.Time) {
+// watch ends tunnels and streams of credentials that have expired or were revoked. It also looks for clients that left
+// while their exchange waits, and cuts the exchange: one that waits for a target is looked at from its second interval
+// on, so that quick ones cost nothing. And it wakes who has slept for as long as idle_timeout, to end.
+func (s *conns) watch(revoked *revocation.List, now time.Time, idleTimeout time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.open {
+		if c.tooLong(now, idleTimeout) {
+			c.wakeUp()
+		}
 		if p := c.holder.Load(); p != nil && (c.endless.Load() && p.Expired(now) || revoked.Revoked(p, now)) {
 			c.cut()
 			continue
@@ -144,8 +143,13 @@ func (s *conns) watch(revoked *revocation.List, now time.Time) {
 	}
 }
 
+// controller lends the descriptor of a socket.
+type controller interface {
+	Control(f func(fd uintptr)) error
+}
+
 // pending asks, without waiting, which events a socket has.
-func pending(raw syscall.RawConn, events int16) (found int16) {
+func pending(raw controller, events int16) (found int16) {
 	if raw == nil {
 		return 0
 	}

@@ -64,7 +64,7 @@ func (g *gateway) lull(t testing.TB, n int) []*rawClient {
 
 func (g *gateway) untilAsleep(t testing.TB, n int) {
 	t.Helper()
-	eventually(t, func() bool { return g.dormitory.asleep() == n })
+	eventually(t, func() bool { return int(g.dormitory.asleep.Load()) == n })
 }
 
 func (c *rawClient) expectEnd(t testing.TB) {
@@ -153,7 +153,7 @@ func TestSleepers(t *testing.T) {
 				g.untilAsleep(t, c.sleepers)
 				return
 			}
-			eventually(t, func() bool { return g.conns.count() == 0 && g.dormitory.asleep() == 0 })
+			eventually(t, func() bool { return g.conns.count() == 0 && g.dormitory.asleep.Load() == 0 })
 			if c.intent == "... with a reset" {
 				return
 			}
@@ -194,22 +194,21 @@ func TestNotTooEarly(t *testing.T) {
 func TestExpire(t *testing.T) {
 	g := sleepyGateway(t, "idle_timeout = \"1h\"\n")
 	clients := g.lull(t, 3)
-	d := &g.dormitory
 	now := time.Now().Add(time.Minute)
 	clients[1].greet(t)
 	g.untilAsleep(t, 3)
-	d.expire(now, time.Hour)
-	if n := d.asleep(); n != 3 {
+	g.conns.watch(g.revocations.list, now, time.Hour)
+	if n := g.dormitory.asleep.Load(); n != 3 {
 		t.Errorf("%d of 3 are left before their time", n)
 	}
-	d.expire(now, time.Minute)
-	if n := d.asleep(); n != 1 {
+	g.conns.watch(g.revocations.list, now, time.Minute)
+	if n := g.dormitory.asleep.Load(); n != 1 {
 		t.Errorf("%d are left, want the one that has spoken since", n)
 	}
 	clients[0].greet(t) // to be woken is not to be closed
 	g.untilAsleep(t, 2)
-	d.expire(now.Add(time.Hour), time.Minute)
-	if n, open := d.asleep(), g.conns.count(); n != 0 || open != 3 {
+	g.conns.watch(g.revocations.list, now.Add(time.Hour), time.Minute)
+	if n, open := g.dormitory.asleep.Load(), g.conns.count(); n != 0 || open != 3 {
 		t.Errorf("%d are left, and %d of 3 connections are open", n, open)
 	}
 }

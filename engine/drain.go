@@ -105,7 +105,6 @@ func (e *Engine) shutdown() {
 	e.background.Wait()
 	e.certificates.follow(nil, &e.log)
 	_ = e.conns.wait(context.Background())
-	e.dormitory.close()
 	e.cluster.finish()
 	e.finishMethods()
 	if s := e.snapshot.Load().limitStore; s != nil {
@@ -119,4 +118,6 @@ func (e *Engine) shutdown() {
 		p.finish()
 		p.CloseIdle()
 	}
+	_ = e.poller.Close()
+	e.polling.Wait()
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/sluice-gateway/sluice/auth/revocation"
 	"github.com/sluice-gateway/sluice/engine/config"
 	"github.com/sluice-gateway/sluice/engine/listen"
+	"github.com/sluice-gateway/sluice/engine/socket"
 	"github.com/sluice-gateway/sluice/engine/telemetry"
 	"github.com/sluice-gateway/sluice/engine/upstream"
 	"github.com/sluice-gateway/sluice/engine/watch"
@@ -51,6 +52,8 @@ type Engine struct {
 	adminAddress string
 	watcher      *watch.Watcher // nil: the kernel has no watches left
 
+	poller     *socket.Poller // of connections on both sides
+	polling    sync.WaitGroup
 	conns      conns
 	dormitory  dormitory
 	exchanges  exchanges
@@ -109,20 +112,26 @@ func New(o Options) (*Engine, error) {
 	e.revocations.list = revocation.New(revocation.Config{})
 	e.offenders = telemetry.NewOffenders(e.started)
 	e.server = e.newServer()
-	e.dormitory.attend, e.dormitory.bedtime, e.dormitory.many = e.attend, bedtime, manySleepers
+	e.dormitory.bedtime, e.dormitory.many = bedtime, manySleepers
 	watcher, err := watch.New([]string{o.Path})
 	if err != nil {
 		e.log.Error().Err(err).Msg("the configuration is not watched: reload by SIGHUP")
 	}
 	e.watcher = watcher
-	if err := e.load(); err != nil {
-		e.stop()
-		if watcher != nil {
-			_ = watcher.Close()
-		}
-		return nil, err
+	if e.poller, err = socket.NewPoller(); err == nil {
+		err = e.load()
 	}
-	return e, nil
+	if err == nil {
+		return e, nil
+	}
+	e.stop()
+	if watcher != nil {
+		_ = watcher.Close()
+	}
+	if e.poller != nil {
+		_ = e.poller.Close()
+	}
+	return nil, err
 }
 
 // load makes the first snapshot.
@@ -159,7 +168,7 @@ func (e *Engine) load() error {
 func (e *Engine) origin(last *snapshot) origin {
 	return origin{
 		last: last, limiter: e.limiter, metrics: e.metrics, spans: &e.spans, version: e.options.Version, log: e.log, epoch: e.started,
-		random: e.random, resolver: e.options.Resolver,
+		random: e.random, resolver: e.options.Resolver, poller: e.poller,
 		alone: e.cluster.config == nil,
 	}
 }
@@ -190,10 +199,8 @@ func (e *Engine) Start() error {
 	if err := e.sockets.Ready(); err != nil {
 		return err
 	}
-	if err := e.dormitory.open(); err != nil {
-		return err
-	}
 	ctx := e.life
+	e.polling.Go(e.poller.Run)
 	e.logging.start(context.Background(), e.access.Run)
 	e.startMethods(e.snapshot.Load())
 	e.startLimitStore(e.snapshot.Load())
@@ -217,8 +224,7 @@ func (e *Engine) watchClients(ctx context.Context) {
 		select {
 		case <-ticker.C:
 			now := time.Now()
-			e.conns.watch(e.revocations.list, now)
-			e.dormitory.expire(now, e.snapshot.Load().server.idleTimeout)
+			e.conns.watch(e.revocations.list, now, e.snapshot.Load().server.idleTimeout)
 		case <-ctx.Done():
 			return
 		}

@@ -58,7 +58,7 @@ func TestIdleMemory(t *testing.T) {
 	if heap, _ := held(); (heap-before)/connections > 4<<10 {
 		t.Errorf("%d bytes of heap for each idle connection", (heap-before)/connections)
 	}
-	waitUntil(t, "all sleep", func() bool { return g.dormitory.asleep() == connections+1 })
+	waitUntil(t, "all sleep", func() bool { return g.dormitory.asleep.Load() == connections+1 })
 	// fasthttp rids itself of goroutines that have nothing to do after a while.
 	var heap, in uint64
 	waitUntil(t, "their stacks are free", func() bool {

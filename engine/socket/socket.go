@@ -1,4 +1,4 @@
-// Package socket reads and writes stream sockets with the cheapest system calls there are for it.
+// Package socket reads and writes stream sockets with the fewest and cheapest system calls there are for it.
 package socket
 
 import (
@@ -6,7 +6,8 @@ import (
 	"io"
 	"net"
 	"os"
-	"syscall"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,54 +15,82 @@ import (
 // ErrNothing is what Read says within Await when there is nothing to read.
 var ErrNothing = errors.New("socket: nothing to read")
 
-// Conn is a stream socket of the net package's, with the same meaning of all methods, deadlines included. Reads go to
-// recv(2) and writes to send(2), past the layer of the file system that read(2) and write(2) begin with, and the
-// scheduler does not hear of them, as none of them waits: that saves a twentieth of a small exchange.
+// Conn is a stream socket that a Poller watches. All methods mean what they mean in the net package, deadlines
+// included. Reads go to recv(2) and writes to send(2), past the layer of the file system that read(2) and write(2) begin
+// with, and the scheduler does not hear of them, as none of them waits. A read that follows one which took all there was
+// asks for more only once the Poller has told of some.
 //
 // One goroutine may read and another one write at the same time; no two may do the same.
 type Conn struct {
-	net.Conn
-	raw     syscall.RawConn
-	in, out transfer
-	recv    func(fd uintptr) bool // the steps of transfers; made once, so that a transfer does not allocate
-	send    func(fd uintptr) bool
-	look    func(fd uintptr) bool
-	peek    func(fd uintptr)
-	attempt func() bool // of Await
-	fd      uintptr     // within it
-	within  bool
-	shut    bool
+	poller        *Poller
+	fd            int
+	seat          uint32
+	local, remote net.Addr
+
+	users   atomic.Int64 // of fd, right now, and closing or freed
+	ended   atomic.Bool  // the peer has ended, or the connection broke: reads have to find that
+	in, out way
+	// drained says that all there was has been read, unless in is stirred: it is one more than how often the Poller had
+	// asked by then. 0: there may be more.
+	drained atomic.Uint64
+	within  bool // Await; the reader's
+	shut    bool // likewise
 	peeked  [1]byte
-	quiet   bool
 }
 
-// transfer is a read or a write under way.
-type transfer struct {
-	p     []byte
-	n     int
-	errno syscall.Errno
-}
+// Parts of Conn.users.
+const (
+	closing = 1 << 32 // the last user frees the descriptor
+	freed   = 1 << 33
+)
 
-// New makes a Conn of a socket; what is not one of the system's has none.
-func New(c net.Conn) (s *Conn, ok bool) {
-	sc, ok := c.(syscall.Conn)
-	if !ok {
-		return nil, false
+// enter says that the descriptor is in use until leave, unless it is false.
+func (c *Conn) enter() bool {
+	if c.users.Add(1) >= closing {
+		c.leave()
+		return false
 	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return nil, false
-	}
-	s = &Conn{Conn: c, raw: raw}
-	s.recv = s.recvSome
-	s.send = s.sendAll
-	s.look = s.lookAgain
-	s.peek = s.peekOne
-	return s, true
+	return true
 }
 
-// SyscallConn gives access to the descriptor.
-func (c *Conn) SyscallConn() (syscall.RawConn, error) { return c.raw, nil }
+func (c *Conn) leave() {
+	if c.users.Add(-1) == closing && c.users.CompareAndSwap(closing, freed) {
+		c.poller.forget(c)
+		_ = unix.Close(c.fd)
+	}
+}
+
+// Close ends what waits for the connection, and closes it.
+func (c *Conn) Close() error {
+	for {
+		n := c.users.Load()
+		if n >= closing {
+			return c.fault("close", net.ErrClosed)
+		}
+		if c.users.CompareAndSwap(n, n+closing+1) {
+			break
+		}
+	}
+	c.in.end()
+	c.out.end()
+	c.leave()
+	return nil
+}
+
+// tell tells of what happened.
+func (c *Conn) tell(events uint32) {
+	if events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		c.ended.Store(true)
+		c.in.stir()
+		c.out.stir()
+	}
+	if events&unix.EPOLLIN != 0 {
+		c.in.stir()
+	}
+	if events&unix.EPOLLOUT != 0 {
+		c.out.stir()
+	}
+}
 
 // Read reads what is there, after waiting for some.
 func (c *Conn) Read(p []byte) (int, error) {
@@ -71,96 +100,192 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if c.shut {
 		return 0, os.ErrDeadlineExceeded
 	}
-	c.in = transfer{p: p}
-	if c.within {
-		if !c.recvSome(c.fd) {
-			return 0, ErrNothing
+	for {
+		if c.in.late.Load() {
+			return 0, c.fault("read", os.ErrDeadlineExceeded)
 		}
-	} else if err := c.raw.Read(c.recv); err != nil {
-		return 0, err
+		if c.drained.Load() > 0 && !c.within && !c.ended.Load() {
+			c.in.pause()
+			c.drained.Store(0)
+			continue
+		}
+		if !c.enter() {
+			return 0, c.fault("read", net.ErrClosed)
+		}
+		n, errno := call(unix.SYS_RECVFROM, uintptr(c.fd), p, 0) // #nosec G115 -- a descriptor
+		c.leave()
+		switch {
+		case errno == unix.EAGAIN && c.within:
+			c.drain()
+			return 0, ErrNothing
+		case errno == unix.EAGAIN:
+			c.drain()
+			if c.ended.Load() {
+				c.in.pause()
+			}
+			continue
+		case errno != 0:
+			return 0, c.fault("read", os.NewSyscallError("recv", errno))
+		case n == 0:
+			return 0, io.EOF
+		}
+		if n < len(p) && n < longest {
+			c.drain()
+		}
+		return n, nil
 	}
-	n, errno := c.in.n, c.in.errno
-	c.in = transfer{}
-	switch {
-	case errno != 0:
-		return 0, c.fault("read", "recv", errno)
-	case n == 0:
-		return 0, io.EOF
+}
+
+// drain says that all there was has been read.
+func (c *Conn) drain() { c.drained.Store(c.poller.asked.Load() + 1) }
+
+// Write writes all of p.
+func (c *Conn) Write(p []byte) (n int, err error) {
+	for n < len(p) {
+		if c.out.late.Load() {
+			return n, c.fault("write", os.ErrDeadlineExceeded)
+		}
+		if !c.enter() {
+			return n, c.fault("write", net.ErrClosed)
+		}
+		sent, errno := call(unix.SYS_SENDTO, uintptr(c.fd), p[n:], unix.MSG_NOSIGNAL) // #nosec G115 -- a descriptor
+		c.leave()
+		switch errno {
+		case 0:
+			n += sent
+		case unix.EAGAIN:
+			c.out.pause()
+		default:
+			return n, c.fault("write", os.NewSyscallError("send", errno))
+		}
 	}
 	return n, nil
 }
 
-// Write writes all of p.
-func (c *Conn) Write(p []byte) (int, error) {
-	c.out = transfer{p: p}
-	err := c.raw.Write(c.send)
-	n, errno := c.out.n, c.out.errno
-	c.out = transfer{}
-	if errno != 0 {
-		err = c.fault("write", "send", errno)
+// Await waits until attempt is done: it is called whenever there may be something to read. Within it Read does not wait,
+// but fails with ErrNothing. So one can wait without a buffer to read to.
+func (c *Conn) Await(attempt func() (done bool)) error {
+	for {
+		switch {
+		case c.users.Load() >= closing:
+			return c.fault("read", net.ErrClosed)
+		case c.in.late.Load():
+			return c.fault("read", os.ErrDeadlineExceeded)
+		case c.drained.Load() > 0 && !c.ended.Load():
+			c.in.pause()
+			c.drained.Store(0)
+		case c.try(attempt):
+			return nil
+		case c.ended.Load():
+			c.in.pause()
+		}
 	}
-	return n, err
 }
 
-// Await waits until attempt is done: it is called at once, and again whenever something has arrived. Within it Read
-// does not wait, but fails with ErrNothing. So one can wait without a buffer to read to.
-func (c *Conn) Await(attempt func() (done bool)) error {
-	c.attempt = attempt
-	return c.raw.Read(c.look)
+// Sleep lets the connection be without a goroutine that reads: wake is called, once, from any goroutine, when something
+// may have happened, be it that the connection was closed; it must not block. If that is so already Sleep is false, and
+// wake is not called. No deadline of reads should be left.
+func (c *Conn) Sleep(wake func()) (asleep bool) {
+	c.in.rouse = wake
+	c.in.state.Store(calm) // a deadline stirs as well
+	c.drained.Store(0)
+	if !c.Quiet() {
+		return false
+	}
+	c.drain()
+	return c.in.doze()
+}
+
+// Stir wakes the connection if it sleeps.
+func (c *Conn) Stir() { c.in.stir() }
+
+func (c *Conn) try(attempt func() bool) (done bool) {
+	c.within = true
+	defer func() { c.within = false }()
+	return attempt()
 }
 
 // Shut lets Read fail at once, as after a deadline, until it is called with false: what a layer above gives meanwhile, it
 // had taken in before. It is for the goroutine that reads.
 func (c *Conn) Shut(shut bool) { c.shut = shut }
 
-// Quiet says whether the connection is open, and nothing has arrived.
-func (c *Conn) Quiet() bool {
-	c.quiet = false
-	return c.raw.Control(c.peek) == nil && c.quiet
+// Settled says that Quiet needs no system call: if anything came since the last read that took all there was, the
+// Poller has told so.
+func (c *Conn) Settled() bool {
+	at := c.drained.Load()
+	return at > 0 && c.poller.told.Load() >= at
+}
+
+// Quiet says whether the connection is open, and nothing has arrived: by now, or, if it is settled, before the Poller
+// last asked. It is for one goroutine, be it the one that reads or another.
+func (c *Conn) Quiet() (quiet bool) {
+	if c.ended.Load() || !c.enter() {
+		return false
+	}
+	defer c.leave()
+	if c.Settled() && c.in.state.Load() != stirred {
+		return true
+	}
+	_, errno := call(unix.SYS_RECVFROM, uintptr(c.fd), c.peeked[:], unix.MSG_PEEK) // #nosec G115 -- a descriptor
+	return errno == unix.EAGAIN
 }
 
 // CloseWrite tells the peer that nothing more will be sent.
 func (c *Conn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
+	var err error
+	return errors.Join(c.Control(func(fd uintptr) {
+		err = os.NewSyscallError("shutdown", unix.Shutdown(int(fd), unix.SHUT_WR)) // #nosec G115 -- a descriptor
+	}), err)
+}
+
+// SetLinger sets what Close does with what was not sent, as net.TCPConn has it.
+func (c *Conn) SetLinger(seconds int) error {
+	l := unix.Linger{Linger: int32(max(seconds, 0))} // #nosec G115 -- a few
+	if seconds >= 0 {
+		l.Onoff = 1
 	}
-	return errors.ErrUnsupported
+	var err error
+	return errors.Join(c.Control(func(fd uintptr) {
+		err = os.NewSyscallError("setsockopt", unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &l)) // #nosec G115 -- a descriptor
+	}), err)
 }
 
-func (c *Conn) fault(op, call string, errno syscall.Errno) error {
-	return &net.OpError{Op: op, Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: os.NewSyscallError(call, errno)}
-}
-
-func (c *Conn) recvSome(fd uintptr) (done bool) {
-	t := &c.in
-	t.n, t.errno = call(unix.SYS_RECVFROM, fd, t.p, 0)
-	return t.errno != unix.EAGAIN
-}
-
-func (c *Conn) sendAll(fd uintptr) (done bool) {
-	t := &c.out
-	for t.n < len(t.p) {
-		n, errno := call(unix.SYS_SENDTO, fd, t.p[t.n:], unix.MSG_NOSIGNAL)
-		if errno != 0 {
-			if errno != unix.EAGAIN {
-				t.errno = errno
-			}
-			return errno != unix.EAGAIN
-		}
-		t.n += n
+// Control lends the descriptor, which must not be closed, nor waited for. It may be called from any goroutine.
+func (c *Conn) Control(f func(fd uintptr)) error {
+	if !c.enter() {
+		return c.fault("control", net.ErrClosed)
 	}
-	return true
+	defer c.leave()
+	f(uintptr(c.fd)) // #nosec G115 -- a descriptor
+	return nil
 }
 
-func (c *Conn) lookAgain(fd uintptr) (done bool) {
-	c.fd, c.within = fd, true
-	defer func() { c.within = false }()
-	return c.attempt()
+// SetDeadline is SetReadDeadline and SetWriteDeadline.
+func (c *Conn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
-func (c *Conn) peekOne(fd uintptr) {
-	_, errno := call(unix.SYS_RECVFROM, fd, c.peeked[:], unix.MSG_PEEK)
-	c.quiet = errno == unix.EAGAIN
+// SetReadDeadline ends reads at t, also the one under way; zero: never.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.set(&c.in, t) }
+
+// SetWriteDeadline ends writes at t, also the one under way; zero: never.
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.set(&c.out, t) }
+
+func (c *Conn) set(w *way, t time.Time) error {
+	if w.until(t) {
+		return c.fault("set", net.ErrClosed)
+	}
+	return nil
+}
+
+// LocalAddr is this side's address.
+func (c *Conn) LocalAddr() net.Addr { return c.local }
+
+// RemoteAddr is the peer's address.
+func (c *Conn) RemoteAddr() net.Addr { return c.remote }
+
+func (c *Conn) fault(op string, err error) error {
+	return &net.OpError{Op: op, Net: c.remote.Network(), Source: c.local, Addr: c.remote, Err: err}
 }
 
 // longest bounds what one call moves, for the scheduler has to wait for it: some tens of microseconds.

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// pair is a connection, one end of it a Conn.
-func pair(t testing.TB, network string) (*Conn, net.Conn) {
+// ends are those of a connection.
+func ends(t testing.TB, network string) (near, far net.Conn) {
 	t.Helper()
 	address := "127.0.0.1:0"
 	if network == "unix" {
@@ -25,18 +25,25 @@ func pair(t testing.TB, network string) (*Conn, net.Conn) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	far, err := net.Dial(network, l.Addr().String())
+	far, err = net.Dial(network, l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	near, err := l.Accept()
+	near, err = l.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { near.Close(); far.Close() })
-	c, ok := New(near)
-	if !ok {
-		t.Fatal("a socket is none")
+	return near, far
+}
+
+// pair is a connection, one end of it a Conn.
+func pair(t testing.TB, network string) (*Conn, net.Conn) {
+	t.Helper()
+	near, far := ends(t, network)
+	c, err := startPoller(t).Adopt(near)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return c, far
 }
@@ -126,28 +133,23 @@ func TestFaults(t *testing.T) {
 		t.Errorf("to await after close: %v", err)
 	}
 	one, _ := net.Pipe()
-	if _, ok := New(one); ok {
-		t.Error("a pipe is a socket")
+	if _, err := c.poller.Adopt(one); err != ErrNoSocket {
+		t.Errorf("a pipe is adopted: %v", err)
 	}
 }
 
-// TestAwait: the attempt is made at once, and again when something came; within it reads do not wait.
+// TestAwait: the attempt is made when something may have come; within it reads do not wait.
 func TestAwait(t *testing.T) {
 	c, far := pair(t, "tcp")
 	buffer := make([]byte, 16)
-	attempts, missed := 0, make(chan struct{})
-	go func() {
-		<-missed
-		_, _ = io.WriteString(far, "hello")
-	}()
+	attempts := 0
 	var got string
+	c.in.stir() // for nothing
 	err := c.Await(func() bool {
 		attempts++
 		n, err := c.Read(buffer)
 		if err == ErrNothing {
-			if attempts == 1 {
-				close(missed)
-			}
+			_, _ = io.WriteString(far, "hello")
 			return false
 		}
 		got = string(buffer[:n])
@@ -198,25 +200,25 @@ func TestTransferAllocations(t *testing.T) {
 
 // BenchmarkHot is a small write and a small read, beside those of the net package.
 func BenchmarkHot(b *testing.B) {
-	for _, own := range []bool{true, false} {
-		b.Run(map[bool]string{true: "socket", false: "net"}[own], func(b *testing.B) {
-			c, far := pair(b, "tcp")
-			near := net.Conn(c)
-			if !own {
-				near = c.Conn
-			}
-			buffer := make([]byte, 256)
+	c, far := pair(b, "tcp")
+	plain, plainFar := ends(b, "tcp")
+	for _, e := range []struct {
+		name      string
+		near, far net.Conn
+	}{{"socket", c, far}, {"net", plain, plainFar}} {
+		b.Run(e.name, func(b *testing.B) {
+			buffer, small := make([]byte, 4096), make([]byte, 256)
 			for b.Loop() {
-				if _, err := near.Write(buffer); err != nil {
+				if _, err := e.near.Write(small); err != nil {
 					b.Fatal(err)
 				}
-				if _, err := io.ReadFull(far, buffer); err != nil {
+				if _, err := io.ReadFull(e.far, small); err != nil {
 					b.Fatal(err)
 				}
-				if _, err := far.Write(buffer); err != nil {
+				if _, err := e.far.Write(small); err != nil {
 					b.Fatal(err)
 				}
-				if _, err := near.Read(buffer); err != nil {
+				if _, err := e.near.Read(buffer); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"os"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,13 +25,13 @@ const (
 type Conn struct {
 	net.Conn              // the stream: TLS, or the socket itself
 	socket   *socket.Conn // the connection below
-	lease    any
 	tether   Tether
 	readers  *readers
 	lane     *lane         // that reads it; nil: its exchange does
 	answers  *atomic.Int64 // counts them; nil: nobody does
 
 	exchanges int
+	keptAt    uint32        // by the reserve's time
 	reader    *bufio.Reader // borrowed while leased, so that idle connections hold no buffer
 	head      []byte
 	probe     [1]byte // for drained
@@ -69,6 +68,9 @@ func newConn(stream net.Conn, below *socket.Conn, buffers *readers) *Conn {
 // clean says whether an idle connection is open and silent. Bytes that nobody asked for would
 // become the answer to the next request (response-queue poisoning).
 func (c *Conn) clean() bool { return c.socket.Quiet() }
+
+// settled says whether it is known, without a system call, if anything has arrived on an idle connection.
+func (c *Conn) settled() bool { return c.socket == nil || c.socket.Settled() }
 
 // drained says whether all that has been taken from the socket has been read: TLS takes more records than it is asked
 // for. It is for who may read.
@@ -155,9 +157,6 @@ func (c *Conn) Receive(method []byte, deadline time.Time) (*Response, error) {
 	if err := c.await(deadline); err != nil {
 		return nil, &Error{Phase: PhaseHead, Err: err}
 	}
-	// Who reads at once finds nothing, parks and is woken by the poller: on a busy core, others have something to do
-	// until the answer is there.
-	runtime.Gosched()
 	for range maxInterim {
 		final, err := c.receiveHead(method)
 		if err != nil {
@@ -312,12 +311,6 @@ func (c *Conn) end(t *Target, keep bool) {
 	} else {
 		t.discard(c)
 	}
-}
-
-func (c *Conn) take() any {
-	l := c.lease
-	c.lease = nil
-	return l
 }
 
 func persistent(r *Response) bool {

@@ -47,6 +47,7 @@ func (c tallied) Write(b []byte) (int, error) { c.writes.Add(1); return c.Conn.W
 // sockets lends counted connections to an address.
 type sockets struct {
 	address       string
+	poller        *socket.Poller
 	buffers       readers
 	reads, writes atomic.Int64
 }
@@ -56,7 +57,10 @@ func (s *sockets) Acquire(time.Time) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	below, _ := socket.New(c)
+	below, err := s.poller.Adopt(c)
+	if err != nil {
+		return nil, err
+	}
 	return newConn(tallied{below, &s.reads, &s.writes}, below, &s.buffers), nil
 }
 
@@ -84,7 +88,7 @@ func startLanes(t testing.TB, depth int) (*lanes, *sockets) {
 			go echoes(c)
 		}
 	}()
-	s := &sockets{address: l.Addr().String()}
+	s := &sockets{address: l.Addr().String(), poller: startPoller(t)}
 	var work sync.WaitGroup
 	all := newLanes(s, &Config{Pipeline: depth, MaxIdle: 1, Epoch: time.Now(), Timeouts: Timeouts{Connect: time.Second, Response: 5 * time.Second}}, &work, nil)
 	t.Cleanup(func() {

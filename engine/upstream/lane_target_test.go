@@ -30,7 +30,7 @@ func TestLaneTargets(t *testing.T) {
 					opened.Add(1)
 				}
 			}
-			c := Config{Name: "u", MaxIdle: 4, Pipeline: 32, Epoch: time.Now(), Timeouts: Timeouts{Connect: 5 * time.Second, Response: 5 * time.Second}}
+			c := Config{Name: "u", MaxIdle: 4, Pipeline: 32, Poller: startPoller(t), Epoch: time.Now(), Timeouts: Timeouts{Connect: 5 * time.Second, Response: 5 * time.Second}}
 			target := TargetConfig{Weight: 1}
 			switch kind {
 			case "unix":

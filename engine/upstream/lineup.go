@@ -76,7 +76,7 @@ func (p *Pool) renew(s *server, addresses []string) (came []*Target, changed boo
 func (t *Target) retire() {
 	t.retired.Store(true)
 	t.lanes.retire()
-	t.client.CloseIdleConnections()
+	t.conns.close()
 	if t.stopChecks != nil {
 		t.stopChecks()
 	}

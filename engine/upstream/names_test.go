@@ -287,7 +287,7 @@ func TestAddressLeavesItsConnections(t *testing.T) {
 	o := startOrigin(t)
 	_, port, _ := net.SplitHostPort(o.Addr().String())
 	d := newDirectory("users", "127.0.0.1")
-	p, _ := named(t, d, func(c *Config) { c.Targets[0].Address = "users:" + port })
+	p, _ := named(t, d, func(c *Config) { c.Targets[0].Address, c.Poller = "users:"+port, startPoller(t) })
 	target := p.Targets()[0]
 	idle, leased := acquire(t, target), acquire(t, target)
 	target.Release(idle)

@@ -41,6 +41,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sluice-gateway/sluice/engine/socket"
 )
 
 // Timeouts bound one exchange with a target.
@@ -93,6 +95,8 @@ type Config struct {
 	// Panicked is told of a bug that was met on a goroutine of the pool's own, from which it can ask for the stack. nil:
 	// a bug stops the process.
 	Panicked func(recovered any)
+	// Poller watches the sockets of connections; nil: none can be opened.
+	Poller *socket.Poller
 }
 
 // Pool is an upstream's targets and the state that outlives a reload: idle connections, addresses of names,

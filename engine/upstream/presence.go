@@ -108,6 +108,9 @@ func (p *Pool) Run(ctx context.Context) {
 		case now := <-ticker.C:
 			p.presence.readmit(now.Sub(p.config.Epoch))
 			p.wakeForRoom(now.Sub(p.config.Epoch))
+			for _, t := range p.Targets() {
+				t.conns.age(uint32(idleConnection / readmission))
+			}
 		}
 	}
 }
@@ -150,7 +153,7 @@ func (t *Target) makeChecker(p *Pool, c HealthConfig) {
 
 // dialCheck opens a connection for a check.
 func (t *Target) dialCheck(ctx context.Context) (net.Conn, error) {
-	c, err := t.dialContext(ctx)
+	c, err := t.dial(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -3,14 +3,12 @@ package upstream
 import (
 	"context"
 	"crypto/tls"
-	"math"
 	"net"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
-	"github.com/valyala/fasthttp"
 
 	"github.com/sluice-gateway/sluice/engine/socket"
 )
@@ -29,11 +27,10 @@ type Target struct {
 	name    string      // host:port or unix:PATH as configured
 	address string      // what is dialled: ip:port, if name is one that is looked up
 	tls     *tls.Config // nil: plain
-	client  *fasthttp.HostClient
-	conns   lessor
+	conns   reserve
 	buffers readers
+	poller  *socket.Poller
 	lanes   *lanes // nil: connections are not shared
-	maxIdle int
 	connect time.Duration
 	retired atomic.Bool // it left the configuration, or its name's addresses: connections are closed, not kept
 
@@ -47,8 +44,9 @@ func (p *Pool) newTarget(s *server, address string) *Target {
 		seat:    seat{weight: int64(s.Weight), id: xxhash.Sum64String(address), most: int64(c.MaxInFlight)},
 		name:    s.Address,
 		address: address,
-		maxIdle: c.MaxIdle,
+		conns:   reserve{most: c.MaxIdle},
 		connect: c.Timeouts.Connect,
+		poller:  c.Poller,
 	}
 	if s.host != "" { // two names may have an address in common
 		t.id = xxhash.Sum64String(address + " " + s.Address)
@@ -56,23 +54,12 @@ func (p *Pool) newTarget(s *server, address string) *Target {
 	if s.TLS {
 		t.tls = c.targetTLS(s.Address)
 	}
-	t.client = &fasthttp.HostClient{
-		Addr:                      address,
-		MaxConns:                  math.MaxInt32,
-		MaxIdleConnDuration:       idleConnection,
-		ConnPoolStrategy:          fasthttp.LIFO, // so that those that are not needed grow old
-		MaxIdemponentCallAttempts: 1,
-		DialTimeout: func(_ string, timeout time.Duration) (net.Conn, error) {
-			return t.dial(timeout)
-		},
-	}
 	if c.Breaker != nil {
 		t.breaker = NewBreaker(*c.Breaker, func(from, to BreakerState) { p.changed(t, from, to) })
 	}
 	if c.Health != nil {
 		t.makeChecker(p, *c.Health)
 	}
-	t.conns = lend(t.client.AcquireConn, t.client.ReleaseConn, t.client.CloseConn)
 	if c.Pipeline > 0 {
 		t.lanes = newLanes(t, c, &p.laneWork, &t.counts.moved)
 	}
@@ -137,26 +124,34 @@ func (t *Target) TLS() bool { return t.tls != nil }
 
 // Connections counts the open connections and, among them, the idle ones.
 func (t *Target) Connections() (open, idle int) {
-	return t.client.ConnsCount(), t.client.IdleConnsCount() + t.lanes.idle()
+	return int(t.conns.open.Load()), t.conns.idle() + t.lanes.idle()
 }
 
 // Acquire leases a connection: an idle one that is still clean, or a new one, by the deadline; zero means none but
 // the target's own. The caller gives it back by Release or Discard. An error means that no byte was sent.
 func (t *Target) Acquire(deadline time.Time) (*Conn, error) {
 	for {
-		timeout := t.connect
-		if !deadline.IsZero() {
-			timeout = min(timeout, time.Until(deadline))
+		c := t.conns.take()
+		if c == nil {
+			break
 		}
-		c, err := t.conns.acquire(timeout)
-		if err != nil {
-			return nil, &Error{Phase: PhaseConnect, Err: err}
-		}
-		if c.exchanges == 0 || c.clean() && c.drained() {
+		if c.clean() && c.drained() {
 			return c, nil
 		}
 		t.Discard(c)
 	}
+	timeout := t.connect
+	if !deadline.IsZero() {
+		timeout = min(timeout, time.Until(deadline))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	c, err := t.dial(ctx)
+	if err != nil {
+		return nil, &Error{Phase: PhaseConnect, Err: err}
+	}
+	t.conns.open.Add(1)
+	return c, nil
 }
 
 // Release gives a lease back after an exchange that ended cleanly; its Reusable must be true.
@@ -167,13 +162,8 @@ func (t *Target) Discard(l Lease) { l.end(t, false) }
 
 func (t *Target) release(c *Conn) {
 	c.reset()
-	if t.retired.Load() || t.client.IdleConnsCount() >= t.maxIdle {
+	if !t.conns.keep(c) {
 		t.conns.discard(c)
-		return
-	}
-	t.conns.release(c)
-	if t.retired.Load() { // just now, when nobody could see this connection
-		t.client.CloseIdleConnections()
 	}
 }
 
@@ -182,18 +172,8 @@ func (t *Target) discard(c *Conn) {
 	t.conns.discard(c)
 }
 
-// dial opens a connection within timeout.
-func (t *Target) dial(timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	c, err := t.dialContext(ctx)
-	if err != nil {
-		return nil, err // not a nil *Conn in an interface
-	}
-	return c, nil
-}
-
-func (t *Target) dialContext(ctx context.Context) (*Conn, error) {
+// dial opens a connection.
+func (t *Target) dial(ctx context.Context) (*Conn, error) {
 	var d net.Dialer
 	network, address := "tcp", t.address
 	if isUnix(address) {
@@ -203,9 +183,9 @@ func (t *Target) dialContext(ctx context.Context) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	below, ok := socket.New(dialled)
-	if !ok {
-		panic("BUG: a dialler's connection is no socket")
+	below, err := t.poller.Adopt(dialled)
+	if err != nil {
+		return nil, err
 	}
 	stream := net.Conn(below)
 	if t.tls != nil {
@@ -222,40 +202,3 @@ func (t *Target) dialContext(ctx context.Context) (*Conn, error) {
 	}
 	return c, nil
 }
-
-// lessor leases the connections of a fasthttp.HostClient.
-type lessor interface {
-	acquire(timeout time.Duration) (*Conn, error)
-	release(*Conn)
-	discard(*Conn)
-}
-
-// lease is what HostClient hands out; its concrete type is not exported.
-type lease interface{ Conn() net.Conn }
-
-type hostLessor[L lease] struct {
-	acquireLease func(time.Duration, bool) (L, error)
-	releaseLease func(L)
-	closeLease   func(L)
-}
-
-// lend infers the type of a HostClient's leases from its methods, for only inference can name it.
-func lend[L lease](acquire func(time.Duration, bool) (L, error), release, closeLease func(L)) lessor {
-	return &hostLessor[L]{acquire, release, closeLease}
-}
-
-func (h *hostLessor[L]) acquire(timeout time.Duration) (*Conn, error) {
-	l, err := h.acquireLease(timeout, false)
-	if err != nil {
-		return nil, err
-	}
-	c, ok := l.Conn().(*Conn)
-	if !ok {
-		panic("BUG: a connection that dial did not open")
-	}
-	c.lease = l
-	return c, nil
-}
-
-func (h *hostLessor[L]) release(c *Conn) { h.releaseLease(c.take().(L)) }
-func (h *hostLessor[L]) discard(c *Conn) { h.closeLease(c.take().(L)) }

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/sluice-gateway/sluice/engine/socket"
 	"github.com/sluice-gateway/sluice/engine/wire"
 )
 
@@ -41,13 +43,29 @@ func (o *origin) target(t *testing.T, maxIdle int) *Target {
 	t.Helper()
 	p, err := New(Config{
 		Name: "test", MaxIdle: maxIdle, Targets: []TargetConfig{{Address: o.Addr().String(), Weight: 1}},
-		Timeouts: Timeouts{Connect: time.Second},
+		Timeouts: Timeouts{Connect: time.Second}, Poller: startPoller(t),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.CloseIdle)
 	return p.Targets()[0]
+}
+
+// startPoller starts a poller, which ends with the test.
+func startPoller(t testing.TB) *socket.Poller {
+	t.Helper()
+	p, err := socket.NewPoller()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var run sync.WaitGroup
+	run.Go(p.Run)
+	t.Cleanup(func() {
+		_ = p.Close()
+		run.Wait()
+	})
+	return p
 }
 
 func acquire(t *testing.T, target *Target) *Conn {
@@ -156,8 +174,7 @@ func TestRetiredPoolKeepsNothing(t *testing.T) {
 	target := o.target(t, 4)
 	idle, leased := acquire(t, target), acquire(t, target)
 	target.Release(idle)
-	target.retired.Store(true)
-	target.client.CloseIdleConnections()
+	target.retire()
 	target.Release(leased)
 	if open, _ := target.Connections(); open != 0 {
 		t.Errorf("%d connections are open", open)
@@ -256,7 +273,34 @@ func TestHeadByIsTooLateForTheBody(t *testing.T) {
 	}
 }
 
-// The connection that was given back last is leased first: those that a lull does not need grow old, and are closed.
+// settle waits until it is known that nothing has come on an idle connection. Others that are opened let the poller look.
+func settle(t *testing.T, target *Target, c *Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for end := time.Now().Add(10 * time.Second); !c.settled(); {
+		if time.Now().After(end) {
+			t.Fatal("it never settles")
+		}
+		other, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		adopted, err := target.poller.Adopt(other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = adopted.SetWriteDeadline(time.Now().Add(time.Second))
+		_, _ = adopted.Write([]byte("x"))
+		_ = adopted.Close()
+	}
+}
+
+// The connection that was given back last is leased first, once it is known to be silent: those that a lull does not need
+// grow old, and are closed.
 func TestReuseOfTheLast(t *testing.T) {
 	o := startOrigin(t)
 	target := o.target(t, 4)
@@ -271,6 +315,7 @@ func TestReuseOfTheLast(t *testing.T) {
 			t.Fatal(err)
 		}
 		target.Release(c)
+		settle(t, target, c)
 	}
 	for i := len(sockets) - 1; i >= 0; i-- {
 		if c := acquire(t, target); c.Conn != sockets[i] {

@@ -32,7 +32,7 @@ func TestReuseTLS(t *testing.T) {
 			go answerCorked(l, lends.TLS.Certificates, plainAnswer, c.extra)
 			roots := x509.NewCertPool()
 			roots.AddCert(lends.Certificate())
-			p, err := New(Config{Name: "u", MaxIdle: 4, Timeouts: Timeouts{Connect: 5 * time.Second, Response: 5 * time.Second},
+			p, err := New(Config{Name: "u", MaxIdle: 4, Poller: startPoller(t), Timeouts: Timeouts{Connect: 5 * time.Second, Response: 5 * time.Second},
 				Targets: []TargetConfig{{Address: l.Addr().String(), TLS: true, Weight: 1}}, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, ServerName: "example.com"}})
 			if err != nil {
 				t.Fatal(err)
