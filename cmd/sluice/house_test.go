@@ -43,7 +43,7 @@ func directions() []direction {
 			reason: "auth is deaf: it takes bytes and now, and returns values"},
 		{of: []string{"./limiter/..."}, never: []string{"./...", fasthttp, tomlOnly, telling}, may: []string{"./limiter/..."}, closure: true,
 			reason: "the limiter is deaf: it takes numbers and now, and returns values"},
-		{of: []string{"./..."}, but: []string{"./engine", "./engine/upstream"}, never: []string{fasthttp},
+		{of: []string{"./..."}, but: []string{"./engine"}, never: []string{fasthttp},
 			reason: "only the request path knows which HTTP library carries it"},
 		{of: []string{"./..."}, but: []string{"./engine/config"}, never: []string{tomlOnly},
 			reason: "the notation of the configuration is the business of one package"},

@@ -26,8 +26,8 @@
 //
 // # Another transport
 //
-// Pools, balancing, breakers and passes know nothing of HTTP/1.1, and of connections only the three methods of lessor
-// (target.go): HTTP/2 to targets finds them ready. It will plug in at two places of the engine: where ask.go asks
+// Pools, balancing, breakers and passes know nothing of HTTP/1.1, and of connections only that a target leases them
+// (target.go, reserve.go): HTTP/2 to targets finds them ready. It will plug in at two places of the engine: where ask.go asks
 // a target, as it asks by a Place, and where response.go relays what a Lease (lease.go) has. Only a Conn has bytes to
 // send in parts and a socket to half-close; uploads and tunnels (pump.go, tunnel.go) want one.
 package upstream
