@@ -19,7 +19,8 @@ const watchInterval = 100 * time.Millisecond
 type conns struct {
 	mu    sync.Mutex
 	open  map[*conn]struct{}
-	empty chan struct{} // closed when the last one has gone, once somebody waits for that
+	awake map[*conn]struct{} // those that do not sleep
+	empty chan struct{}      // closed when the last one has gone, once somebody waits for that
 }
 
 // watched is what the watch remembers of a connection from one look to the next. Only the watch
@@ -34,18 +35,30 @@ func (s *conns) add(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open == nil {
-		s.open = make(map[*conn]struct{})
+		s.open, s.awake = make(map[*conn]struct{}), make(map[*conn]struct{})
 	}
-	s.open[c] = struct{}{}
+	s.open[c], s.awake[c] = struct{}{}, struct{}{}
 }
 
 func (s *conns) remove(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.open, c)
+	delete(s.awake, c)
 	if len(s.open) == 0 && s.empty != nil {
 		close(s.empty)
 		s.empty = nil
+	}
+}
+
+// rest says that an open connection sleeps from now on, or does no more.
+func (s *conns) rest(c *conn, asleep bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if asleep {
+		delete(s.awake, c)
+	} else {
+		s.awake[c] = struct{}{}
 	}
 }
 
@@ -116,14 +129,11 @@ func (c *conn) cut() {
 
 // watch ends tunnels and streams of credentials that have expired or were revoked. It also looks for clients that left
 // while their exchange waits, and cuts the exchange: one that waits for a target is looked at from its second interval
-// on, so that quick ones cost nothing. And it wakes who has slept for as long as idle_timeout, to end.
-func (s *conns) watch(revoked *revocation.List, now time.Time, idleTimeout time.Duration) {
+// on, so that quick ones cost nothing. Those that sleep have none.
+func (s *conns) watch(revoked *revocation.List, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for c := range s.open {
-		if c.tooLong(now, idleTimeout) {
-			c.wakeUp()
-		}
+	for c := range s.awake {
 		if p := c.holder.Load(); p != nil && (c.endless.Load() && p.Expired(now) || revoked.Revoked(p, now)) {
 			c.cut()
 			continue
@@ -139,6 +149,20 @@ func (s *conns) watch(revoked *revocation.List, now time.Time, idleTimeout time.
 			c.rouse()
 		default:
 			c.leave(lease)
+		}
+	}
+}
+
+// expire wakes those, to end, that have slept for as long as timeout.
+func (s *conns) expire(now time.Time, timeout time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.open) == len(s.awake) {
+		return
+	}
+	for c := range s.open {
+		if c.asleep.Load() && now.Sub(time.Unix(0, c.idleSince.Load())) >= timeout {
+			c.wakeUp()
 		}
 	}
 }

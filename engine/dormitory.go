@@ -43,6 +43,7 @@ func (d *dormitory) admit(c *conn) (asleep bool) {
 	}
 	c.idleSince.Store(c.clock.UnixNano())
 	c.giveBack()
+	c.engine.conns.rest(c, true)
 	c.asleep.Store(true)
 	d.asleep.Add(1)
 	if below.Sleep(func() { d.wake(c) }) {
@@ -50,19 +51,18 @@ func (d *dormitory) admit(c *conn) (asleep bool) {
 	}
 	c.asleep.Store(false)
 	d.asleep.Add(-1)
+	c.engine.conns.rest(c, false)
 	return false
 }
 
-// wake has c attended to again.
+// wake has c attended to again. It may be called under the lock of conns.
 func (d *dormitory) wake(c *conn) {
 	c.asleep.Store(false)
 	d.asleep.Add(-1)
-	go c.engine.attend(c)
-}
-
-// tooLong says whether c sleeps, and has been silent for as long as timeout at now.
-func (c *conn) tooLong(now time.Time, timeout time.Duration) bool {
-	return c.asleep.Load() && now.Sub(time.Unix(0, c.idleSince.Load())) >= timeout
+	go func() {
+		c.engine.conns.rest(c, false)
+		c.engine.attend(c)
+	}()
 }
 
 // wakeUp wakes c if it sleeps.

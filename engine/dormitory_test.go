@@ -197,17 +197,17 @@ func TestExpire(t *testing.T) {
 	now := time.Now().Add(time.Minute)
 	clients[1].greet(t)
 	g.untilAsleep(t, 3)
-	g.conns.watch(g.revocations.list, now, time.Hour)
+	g.conns.expire(now, time.Hour)
 	if n := g.dormitory.asleep.Load(); n != 3 {
 		t.Errorf("%d of 3 are left before their time", n)
 	}
-	g.conns.watch(g.revocations.list, now, time.Minute)
+	g.conns.expire(now, time.Minute)
 	if n := g.dormitory.asleep.Load(); n != 1 {
 		t.Errorf("%d are left, want the one that has spoken since", n)
 	}
 	clients[0].greet(t) // to be woken is not to be closed
 	g.untilAsleep(t, 2)
-	g.conns.watch(g.revocations.list, now.Add(time.Hour), time.Minute)
+	g.conns.expire(now.Add(time.Hour), time.Minute)
 	if n, open := g.dormitory.asleep.Load(), g.conns.count(); n != 0 || open != 3 {
 		t.Errorf("%d are left, and %d of 3 connections are open", n, open)
 	}

@@ -218,13 +218,15 @@ func (e *Engine) Start() error {
 }
 
 func (e *Engine) watchClients(ctx context.Context) {
-	ticker := time.NewTicker(watchInterval)
+	ticker, seldom := time.NewTicker(watchInterval), time.NewTicker(5*watchInterval)
 	defer ticker.Stop()
+	defer seldom.Stop()
 	for {
 		select {
-		case <-ticker.C:
-			now := time.Now()
-			e.conns.watch(e.revocations.list, now, e.snapshot.Load().server.idleTimeout)
+		case now := <-ticker.C:
+			e.conns.watch(e.revocations.list, now)
+		case now := <-seldom.C:
+			e.conns.expire(now, e.snapshot.Load().server.idleTimeout)
 		case <-ctx.Done():
 			return
 		}
