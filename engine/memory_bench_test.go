@@ -16,14 +16,22 @@ import (
 // the kernel's part would hide a loss of. A target has to be a socket; here it is the cheapest there is.
 func BenchmarkExchangeInMemory(b *testing.B) {
 	target := "unix:" + unixServer(b, smallAnswer)
-	for _, c := range []struct{ name, tables string }{
-		{"forwarded", destinationTables(target)},
-		{"refused", limitedTables(target, "1")},
+	full, key, token := fullTables(b, target, "per-client")
+	refusing, again, _ := fullTables(b, target, "refusing")
+	quiet := "[log]\naccess = \"off\"\n"
+	for _, c := range []struct {
+		name, tables string
+		request      []byte
+	}{
+		{"forwarded", quiet + destinationTables(target), []byte(usualRequest)},
+		{"refused", quiet + limitedTables(target, "1"), []byte(usualRequest)},
+		{"full, by key", full, usualAs("/key/42", "X-API-Key: "+key)},
+		{"full, by token", full, usualAs("/token/42", "Authorization: Bearer "+token)},
+		{"full, refused", refusing, usualAs("/key/42", "X-API-Key: "+again)},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			g := startGateway(b, "[log]\naccess = \"off\"\n"+strings.ReplaceAll(c.tables, "http://unix:", "unix:"))
-			client := g.inMemory(b)
-			request := []byte(usualRequest)
+			g := startGateway(b, strings.ReplaceAll(c.tables, "http://unix:", "unix:"))
+			client, request := g.inMemory(b), c.request
 			b.ReportAllocs()
 			for b.Loop() {
 				if err := client.discardAnswer(request); err != nil {
