@@ -10,6 +10,8 @@ import (
 const (
 	chunkSize  = 64 << 10
 	mostChunks = 64 // 4 MiB in all
+	// warmChunks is how many free chunks are used before all others: as few as these stay in the processor's cache.
+	warmChunks = 4
 	// rounds is how often a line is offered to all shelves: each is busy for the time that it takes to copy a line,
 	// unless the kernel has put aside who is at it. Then the line is spilled.
 	rounds    = 16
@@ -21,8 +23,9 @@ const (
 type ring struct {
 	shelves []shelf
 	mask    uint32
-	free    chan []byte   // with room for all chunks; nil stands for one that was never used
-	full    chan []byte   // likewise
+	warm    chan []byte   // free chunks
+	free    chan []byte   // the others, with room for all; nil stands for one that was never used
+	full    chan []byte   // with room for all chunks
 	wake    chan struct{} // a chunk was begun, or a line spilled
 	spill   chan []byte   // lines for which no shelf was free
 }
@@ -38,7 +41,7 @@ func (r *ring) init(processors int) {
 	n := 1 << bits.Len(uint(min(max(processors, 1), mostStripes)-1))
 	r.shelves, r.mask = make([]shelf, n), uint32(n-1) // #nosec G115 -- at most mostStripes
 	r.free, r.full, r.wake = make(chan []byte, mostChunks), make(chan []byte, mostChunks), make(chan struct{}, 1)
-	r.spill = make(chan []byte, mostSpilt)
+	r.warm, r.spill = make(chan []byte, warmChunks), make(chan []byte, mostSpilt)
 	for range mostChunks {
 		r.free <- nil
 	}
@@ -78,18 +81,31 @@ func (r *ring) keep(s *shelf, line []byte) (kept, begun bool) {
 		s.chunk = nil
 	}
 	if s.chunk == nil {
-		select {
-		case s.chunk = <-r.free:
-		default:
+		if s.chunk = r.blank(); s.chunk == nil {
 			return false, false
-		}
-		if s.chunk == nil {
-			s.chunk = make([]byte, 0, chunkSize)
 		}
 		begun = true
 	}
 	s.chunk = append(s.chunk, line...)
 	return true, begun
+}
+
+// blank is a chunk to write to; nil: all are in use.
+func (r *ring) blank() []byte {
+	select {
+	case chunk := <-r.warm:
+		return chunk
+	default:
+	}
+	select {
+	case chunk := <-r.free:
+		if chunk == nil {
+			chunk = make([]byte, 0, chunkSize)
+		}
+		return chunk
+	default:
+		return nil
+	}
 }
 
 // collect makes chunks full that are not.
@@ -106,7 +122,13 @@ func (r *ring) collect() {
 }
 
 // release gives back a chunk.
-func (r *ring) release(chunk []byte) { r.free <- chunk[:0] }
+func (r *ring) release(chunk []byte) {
+	select {
+	case r.warm <- chunk[:0]:
+	default:
+		r.free <- chunk[:0]
+	}
+}
 
 // relaxed says whether there is room again for a while.
-func (r *ring) relaxed() bool { return len(r.free) >= mostChunks/2 }
+func (r *ring) relaxed() bool { return len(r.warm)+len(r.free) >= mostChunks/2 }

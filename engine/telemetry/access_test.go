@@ -223,7 +223,7 @@ func TestAccessKeepsEveryLine(t *testing.T) {
 	for w := range writers {
 		all.Go(func() {
 			for i := range each {
-				for free := len(l.ring.free); free < mostChunks/2; free = len(l.ring.free) {
+				for !l.ring.relaxed() {
 					time.Sleep(time.Millisecond) // a slow machine is not what is tested
 				}
 				l.Write(&Record{RequestID: fmt.Appendf(nil, "%d-%d", w, i), Status: 200, Path: bytes.Repeat([]byte("p"), i%300), Stripe: uint32(w)})
@@ -280,5 +280,36 @@ func TestAccessSpills(t *testing.T) {
 	stop()
 	if written, dropped := l.Counts(); written+dropped != n || written < mostSpilt || uint64(len(out.lines())) != written {
 		t.Errorf("%d written, %d dropped, %d are there", written, dropped, len(out.lines()))
+	}
+}
+
+// A burst takes all the memory that there may be. In quiet times the same few chunks are used again and again, which
+// stay in the processor's cache.
+func TestAccessStaysWarm(t *testing.T) {
+	var r ring
+	r.init(1)
+	line := bytes.Repeat([]byte("x"), chunkSize)
+	for round := range 3 {
+		used := map[*byte]bool{}
+		for range 10 * mostChunks {
+			r.put(0, line[:1])
+			r.collect()
+			chunk := <-r.full
+			used[&chunk[0]] = true
+			r.release(chunk)
+		}
+		if len(used) > warmChunks {
+			t.Errorf("round %d: one after the other, %d chunks were used", round, len(used))
+		}
+		kept := 0
+		for r.put(0, line) {
+			kept++
+		}
+		if r.collect(); kept != mostChunks || len(r.full) != mostChunks {
+			t.Errorf("round %d: %d chunks were filled, %d are to be written, want %d", round, kept, len(r.full), mostChunks)
+		}
+		for range kept {
+			r.release(<-r.full)
+		}
 	}
 }
