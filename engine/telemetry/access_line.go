@@ -40,11 +40,11 @@ func (l *accessLine) make(r *Record) {
 	b = appendText(b, `,"host":"`, r.Host, longestText)
 	b = appendText(b, `,"path":"`, r.Path, longestPath)
 	if r.Route != nil {
-		b = appendText(b, `,"route":"`, r.Route.name, longestText)
+		b = append(b, r.Route.label...)
 	}
 	b = appendText(b, `,"variant":"`, r.Variant, longestText)
 	if r.Upstream != nil {
-		b = appendText(b, `,"upstream":"`, r.Upstream.name, longestText)
+		b = append(b, r.Upstream.label...)
 	}
 	b = appendText(b, `,"target":"`, r.Target, longestText)
 	b = append(b, `,"status":`...)
@@ -82,22 +82,39 @@ func (l *accessLine) appendTime(dst []byte, t time.Time) []byte {
 		l.second, l.stamp = second, t.UTC().AppendFormat(l.stamp[:0], "2006-01-02T15:04:05.")
 	}
 	dst = append(dst, l.stamp...)
-	return append(appendDigits(dst, t.Nanosecond()/1000, 100_000), 'Z')
+	return append(appendDigits(dst, uint(t.Nanosecond()/1000), 6), 'Z') // #nosec G115 -- not negative
 }
 
 // appendMilliseconds appends a duration with three digits behind the point.
 func appendMilliseconds(dst []byte, d time.Duration) []byte {
-	us := max(d, 0).Microseconds()
-	dst = append(strconv.AppendInt(dst, us/1000, 10), '.')
-	return appendDigits(dst, int(us%1000), 100)
+	us := uint(max(d, 0).Microseconds()) // #nosec G115 -- not negative
+	dst = append(strconv.AppendUint(dst, uint64(us/1000), 10), '.')
+	return appendDigits(dst, us%1000, 3)
 }
 
-// appendDigits appends n with leading zeros; the first digit is worth most.
-func appendDigits(dst []byte, n, most int) []byte {
-	for ; most > 0; most /= 10 {
-		dst = append(dst, byte('0'+n/most%10))
+// appendDigits appends n with leading zeros, in so many digits, six at most.
+func appendDigits(dst []byte, n uint, digits int) []byte {
+	dst = append(dst, "000000"[:digits]...)
+	for i := len(dst) - 1; n > 0; i-- { // from the end: to divide by what is no constant takes ten times as long
+		dst[i] = byte('0' + n%10)
+		n /= 10
 	}
 	return dst
+}
+
+// textSigns has a one for each byte that may not stand in a string of JSON as it is, or is not ASCII.
+var textSigns = [256]uint8{
+	0x00: 1, 0x01: 1, 0x02: 1, 0x03: 1, 0x04: 1, 0x05: 1, 0x06: 1, 0x07: 1, 0x08: 1, 0x09: 1, 0x0a: 1, 0x0b: 1, 0x0c: 1, 0x0d: 1, 0x0e: 1, 0x0f: 1,
+	0x10: 1, 0x11: 1, 0x12: 1, 0x13: 1, 0x14: 1, 0x15: 1, 0x16: 1, 0x17: 1, 0x18: 1, 0x19: 1, 0x1a: 1, 0x1b: 1, 0x1c: 1, 0x1d: 1, 0x1e: 1, 0x1f: 1,
+	0x22: 1, 0x5c: 1, 0x7f: 1, 0x80: 1, 0x81: 1, 0x82: 1, 0x83: 1, 0x84: 1, 0x85: 1, 0x86: 1, 0x87: 1, 0x88: 1, 0x89: 1, 0x8a: 1, 0x8b: 1, 0x8c: 1,
+	0x8d: 1, 0x8e: 1, 0x8f: 1, 0x90: 1, 0x91: 1, 0x92: 1, 0x93: 1, 0x94: 1, 0x95: 1, 0x96: 1, 0x97: 1, 0x98: 1, 0x99: 1, 0x9a: 1, 0x9b: 1, 0x9c: 1,
+	0x9d: 1, 0x9e: 1, 0x9f: 1, 0xa0: 1, 0xa1: 1, 0xa2: 1, 0xa3: 1, 0xa4: 1, 0xa5: 1, 0xa6: 1, 0xa7: 1, 0xa8: 1, 0xa9: 1, 0xaa: 1, 0xab: 1, 0xac: 1,
+	0xad: 1, 0xae: 1, 0xaf: 1, 0xb0: 1, 0xb1: 1, 0xb2: 1, 0xb3: 1, 0xb4: 1, 0xb5: 1, 0xb6: 1, 0xb7: 1, 0xb8: 1, 0xb9: 1, 0xba: 1, 0xbb: 1, 0xbc: 1,
+	0xbd: 1, 0xbe: 1, 0xbf: 1, 0xc0: 1, 0xc1: 1, 0xc2: 1, 0xc3: 1, 0xc4: 1, 0xc5: 1, 0xc6: 1, 0xc7: 1, 0xc8: 1, 0xc9: 1, 0xca: 1, 0xcb: 1, 0xcc: 1,
+	0xcd: 1, 0xce: 1, 0xcf: 1, 0xd0: 1, 0xd1: 1, 0xd2: 1, 0xd3: 1, 0xd4: 1, 0xd5: 1, 0xd6: 1, 0xd7: 1, 0xd8: 1, 0xd9: 1, 0xda: 1, 0xdb: 1, 0xdc: 1,
+	0xdd: 1, 0xde: 1, 0xdf: 1, 0xe0: 1, 0xe1: 1, 0xe2: 1, 0xe3: 1, 0xe4: 1, 0xe5: 1, 0xe6: 1, 0xe7: 1, 0xe8: 1, 0xe9: 1, 0xea: 1, 0xeb: 1, 0xec: 1,
+	0xed: 1, 0xee: 1, 0xef: 1, 0xf0: 1, 0xf1: 1, 0xf2: 1, 0xf3: 1, 0xf4: 1, 0xf5: 1, 0xf6: 1, 0xf7: 1, 0xf8: 1, 0xf9: 1, 0xfa: 1, 0xfb: 1, 0xfc: 1,
+	0xfd: 1, 0xfe: 1, 0xff: 1,
 }
 
 // appendText appends a field, which begins with key, unless it is empty.
@@ -112,12 +129,16 @@ func appendText[T string | []byte](dst []byte, key string, value T, longest int)
 // appendEscaped appends a text as it may stand in a string of JSON, less what could do something to a terminal or to
 // the order in which the text is shown: controls and formats become U+FFFD, as does what is no UTF-8.
 func appendEscaped[T string | []byte](dst []byte, text T) []byte {
-	plain := true
-	for i := range len(text) {
-		c := text[i]
-		plain = plain && c >= ' ' && c <= '~' && c != '"' && c != '\\'
+	signs := uint8(0) // of all bytes without a branch, as nearly every text is plain
+	rest := text
+	for ; len(rest) >= 8; rest = rest[8:] {
+		signs |= textSigns[rest[0]] | textSigns[rest[1]] | textSigns[rest[2]] | textSigns[rest[3]] |
+			textSigns[rest[4]] | textSigns[rest[5]] | textSigns[rest[6]] | textSigns[rest[7]]
 	}
-	if plain {
+	for i := range len(rest) {
+		signs |= textSigns[rest[i]]
+	}
+	if signs == 0 {
 		return append(dst, text...)
 	}
 	for _, r := range string(text) {

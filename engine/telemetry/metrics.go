@@ -192,7 +192,7 @@ func (p *Plan) Upstream(name string) *Upstream {
 	u := p.metrics.upstreams[name]
 	p.metrics.mu.Unlock()
 	if u == nil {
-		u = &Upstream{name: name, times: make([]histogram, len(p.metrics.stripes))}
+		u = newUpstream(name, len(p.metrics.stripes))
 	}
 	p.upstreams[name] = u
 	return u

@@ -10,6 +10,7 @@ import (
 // compiled. It is safe for concurrent use.
 type Route struct {
 	name   string
+	label  []byte                   // as lines of the access log have it
 	limits atomic.Pointer[[]string] // labels
 	base   cell
 	own    []atomic.Pointer[cell] // of stripes, once there is much to count
@@ -21,6 +22,7 @@ type Route struct {
 // Upstream is what is counted of one upstream, all of its targets together.
 type Upstream struct {
 	name   string
+	label  []byte      // as lines of the access log have it
 	times  []histogram // by stripe
 	left   time.Time   // as of a route
 	ledger upstreamLedger
@@ -32,8 +34,15 @@ const crowd = 4096
 
 func newRoute(name string, stripes int) *Route {
 	r := &Route{name: name, own: make([]atomic.Pointer[cell], stripes)}
+	r.label = appendText(nil, `,"route":"`, name, longestText)
 	r.limits.Store(&[]string{"", "other"})
 	return r
+}
+
+func newUpstream(name string, stripes int) *Upstream {
+	u := &Upstream{name: name, times: make([]histogram, stripes)}
+	u.label = appendText(nil, `,"upstream":"`, name, longestText)
+	return u
 }
 
 // Name is the route's name in the configuration.
