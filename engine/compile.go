@@ -348,7 +348,7 @@ func (c *compiler) route(key string, r *config.Route, to *destination) *route {
 		responseDrop: dropTable(r.ResponseHeaders.Remove, r.ResponseHeaders.Set),
 		responseSet:  fieldLines(r.ResponseHeaders.Set),
 	}
-	compiled.untraced = compiled.requestDrop.class([]byte("traceparent")) != headerPlain
+	compiled.untraced = compiled.requestDrop.lists([]byte("traceparent"))
 	compiled.carriers = c.carriers(r.Auth)
 	if compiled.scopes, err = auth.NewScopes(r.Scopes); err != nil {
 		c.fault(key+".scopes", "%v", err)

@@ -47,7 +47,7 @@ func (c *compiler) methods() {
 func (c *compiler) withholdCredentials() {
 	for _, m := range c.snap.methods {
 		if m.header != "authorization" && !m.forward {
-			c.snap.headers[m.header] = headerOurs
+			c.snap.headers.add(m.header, headerOurs)
 		}
 	}
 }

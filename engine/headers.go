@@ -1,9 +1,6 @@
 package engine
 
-import (
-	"bytes"
-	"strings"
-)
+import "strings"
 
 // headerClass says what becomes of a field that a client or a target sends.
 type headerClass uint8
@@ -18,45 +15,90 @@ const (
 	headerTraceState                    // passes as long as it belongs to the trace that the request is part of
 )
 
-// headerTable maps lower-case names to classes. It is immutable once built.
-type headerTable map[string]headerClass
+// headerClasses maps lower-case names to classes.
+type headerClasses map[string]headerClass
+
+// headerTable finds the classes of names. It is immutable once built.
+type headerTable struct {
+	classes headerClasses
+	shapes  [shapes / 64]uint64 // those of the names in classes: most names that pass have another
+}
+
+// shapes is how many shapes of names are told apart.
+const shapes = 512
+
+// shape is a number that names share which differ in case only, and few others.
+func shape(name []byte) (word int, bit uint64) {
+	if len(name) == 0 {
+		return 0, 0
+	}
+	n := uint(len(name))<<4 ^ uint(name[0]|0x20)*5 ^ uint(name[len(name)-1]|0x20)
+	return int(n / 64 % (shapes / 64)), 1 << (n % 64) // #nosec G115 -- less than shapes
+}
+
+func newHeaderTable(classes headerClasses) headerTable {
+	t := headerTable{classes: headerClasses{}}
+	for name, class := range classes {
+		t.add(name, class)
+	}
+	return t
+}
+
+// add gives a name, in lower case, a class. It is for those who build the table.
+func (t *headerTable) add(name string, class headerClass) {
+	word, bit := shape([]byte(name))
+	t.shapes[word] |= bit
+	t.classes[name] = class
+}
 
 // longestHeader is the longest name that can be in a table; the loader refuses longer ones.
 const longestHeader = 128
 
+// What a byte of a name makes of it, as bits: a letter or digit, or a hyphen, makes nothing.
+const (
+	nameUnderscored = 1 << iota
+	nameSigned      // by one of the other signs
+)
+
+// nameSigns is that of the signs that a token may have (RFC 9110 section 5.6.2).
+var nameSigns = [256]uint8{
+	'_': nameUnderscored, '!': nameSigned, '#': nameSigned, '$': nameSigned, '%': nameSigned, '&': nameSigned, '\'': nameSigned,
+	'*': nameSigned, '+': nameSigned, '.': nameSigned, '^': nameSigned, '`': nameSigned, '|': nameSigned, '~': nameSigned,
+}
+
 // class finds a name's class without allocating. A name with an underscore is dropped: many servers
 // read it as the one with a hyphen, so that it could pose as a field that the gateway controls. Some old
 // ones read any sign so; but X.Fine and its like are in honest use, and dropped only if they do pose.
-func (t headerTable) class(name []byte) headerClass {
-	var lower [longestHeader]byte
-	if len(name) > len(lower) {
-		if bytes.IndexByte(name, '_') >= 0 {
-			return headerDropped
-		}
+func (t *headerTable) class(name []byte) headerClass {
+	signs := uint8(0)
+	for _, c := range name {
+		signs |= nameSigns[c]
+	}
+	word, bit := shape(name)
+	switch {
+	case signs&nameUnderscored != 0:
+		return headerDropped
+	case len(name) > longestHeader, signs == 0 && t.shapes[word]&bit == 0:
 		return headerPlain
 	}
-	signs := false
+	return t.find(name, signs != 0)
+}
+
+// lists says whether a name has a class of its own; nil lists none.
+func (t *headerTable) lists(name []byte) bool { return t != nil && t.class(name) != headerPlain }
+
+// find is class of a name that may be in the table, or pose as one that is.
+func (t *headerTable) find(name []byte, signed bool) headerClass {
+	var buffer [longestHeader]byte
+	lower := buffer[:len(name)]
 	for i, c := range name {
-		switch {
-		case 'a' <= c && c <= 'z', c == '-', '0' <= c && c <= '9':
-		case 'A' <= c && c <= 'Z':
+		if 'A' <= c && c <= 'Z' {
 			c |= 0x20
-		case c == '_':
-			return headerDropped
-		default:
-			signs = true
 		}
 		lower[i] = c
 	}
-	if signs {
-		return t.posing(lower[:len(name)])
-	}
-	return t[string(lower[:len(name)])]
-}
-
-// posing is the class of a name that has other signs than hyphens, with those and without. It changes lower.
-func (t headerTable) posing(lower []byte) headerClass {
-	if class := t[string(lower)]; class != headerPlain {
+	class := t.classes[string(lower)]
+	if class != headerPlain || !signed {
 		return class
 	}
 	for i, c := range lower {
@@ -64,7 +106,7 @@ func (t headerTable) posing(lower []byte) headerClass {
 			lower[i] = '-'
 		}
 	}
-	if t[string(lower)] != headerPlain {
+	if t.classes[string(lower)] != headerPlain {
 		return headerDropped
 	}
 	return headerPlain
@@ -80,7 +122,7 @@ func hopByHop() []string {
 
 // requestHeaders builds the table of requests. ours is what only the gateway may tell upstreams.
 func requestHeaders(ours ...string) headerTable {
-	t := headerTable{
+	t := headerClasses{
 		"host":   headerDropped, // written from what was matched
 		"expect": headerDropped, // answered here
 		"proxy":  headerDropped, // httpoxy, CVE-2016-5385
@@ -119,12 +161,12 @@ func requestHeaders(ours ...string) headerTable {
 			t[strings.ToLower(name)] = headerOurs
 		}
 	}
-	return t
+	return newHeaderTable(t)
 }
 
 // responseHeaders builds the table of responses. ours is what only the gateway may tell clients.
 func responseHeaders(ours ...string) headerTable {
-	t := headerTable{"x-ratelimit-limit": headerQuota, "x-ratelimit-remaining": headerQuota, "x-ratelimit-reset": headerQuota}
+	t := headerClasses{"x-ratelimit-limit": headerQuota, "x-ratelimit-remaining": headerQuota, "x-ratelimit-reset": headerQuota}
 	for _, name := range ours {
 		if name != "" {
 			t[strings.ToLower(name)] = headerOurs
@@ -133,20 +175,21 @@ func responseHeaders(ours ...string) headerTable {
 	for _, name := range hopByHop() {
 		t[name] = headerDropped
 	}
-	return t
+	return newHeaderTable(t)
 }
 
 // dropTable lists the names that a route takes away or sets itself; nil when there are none.
-func dropTable(remove []string, set map[string]string) headerTable {
+func dropTable(remove []string, set map[string]string) *headerTable {
 	if len(remove)+len(set) == 0 {
 		return nil
 	}
-	t := headerTable{}
+	t := headerClasses{}
 	for _, name := range remove {
 		t[strings.ToLower(name)] = headerDropped
 	}
 	for name := range set {
 		t[strings.ToLower(name)] = headerDropped
 	}
-	return t
+	table := newHeaderTable(t)
+	return &table
 }

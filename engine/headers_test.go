@@ -113,9 +113,61 @@ func TestHopByHopIsLowerCase(t *testing.T) {
 			t.Errorf("%s: %q could never be found", table, names[i])
 		}
 	}
-	for name := range requestHeaders("X-Request-ID", "X-User-ID") {
+	for name := range requestHeaders("X-Request-ID", "X-User-ID").classes {
 		if name != strings.ToLower(name) {
 			t.Errorf("%q could never be found", name)
+		}
+	}
+}
+
+// TestHeaderClasses holds the table to what it says of names, however they are written and whatever they share with
+// those that are in it.
+func TestHeaderClasses(t *testing.T) {
+	t.Parallel()
+	table := requestHeaders("X-Request-ID", "X-User-ID")
+	want := func(name string) headerClass {
+		plain := strings.ToLower(name)
+		class := table.classes[plain]
+		posing := strings.Map(func(r rune) rune {
+			if isAlphanumeric(byte(r)) {
+				return r
+			}
+			return '-'
+		}, plain)
+		switch {
+		case strings.Contains(name, "_"):
+			return headerDropped
+		case class == headerPlain && table.classes[posing] != headerPlain:
+			return headerDropped
+		}
+		return class
+	}
+	names := []string{"", "x", strings.Repeat("x", longestHeader)}
+	for known := range table.classes {
+		names = append(names, known, known+"-", known[1:], "x"+known[1:], known[:len(known)-1]+"x")
+	}
+	for _, name := range names {
+		for _, sign := range []string{"-", "_", ".", "~", "!"} {
+			for _, edit := range []func(string) string{strings.ToUpper, strings.ToLower, http.CanonicalHeaderKey} {
+				if spelt := edit(strings.ReplaceAll(name, "-", sign)); table.class([]byte(spelt)) != want(spelt) {
+					t.Errorf("%q is of class %d, want %d", spelt, table.class([]byte(spelt)), want(spelt))
+				}
+			}
+		}
+	}
+}
+
+// BenchmarkPasses is what a usual request's fields cost to judge.
+func BenchmarkPasses(b *testing.B) {
+	x := loose("203.0.113.9", "Host: api.example.com\r\nUser-Agent: test/1.0\r\nAccept: */*\r\nAccept-Encoding: gzip, br\r\n"+
+		"Cookie: session=0123456789abcdef\r\nX-API-Version: v1\r\nContent-Type: text/plain\r\nConnection: keep-alive\r\n")
+	b.ReportAllocs()
+	passed := 0
+	for b.Loop() {
+		for _, f := range x.fields {
+			if x.passes(f.Name) {
+				passed++
+			}
 		}
 	}
 }

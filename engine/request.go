@@ -222,7 +222,7 @@ func (x *exchange) passes(name []byte) bool {
 	case class == headerTraceState && (x.route.untraced || !x.trace.KeepsState()):
 		return false
 	}
-	if x.route.requestDrop != nil && x.route.requestDrop.class(name) != headerPlain {
+	if x.route.requestDrop.lists(name) {
 		return false
 	}
 	return !x.route.carriesCredential(name, x.principal) && !namedInConnection(x.fields, name)

@@ -139,7 +139,7 @@ func (x *exchange) appendResponseHead(dst []byte, r *upstream.Response) []byte {
 
 // drops says whether the route takes a response's field away, or sets it itself.
 func (x *exchange) drops(name []byte) bool {
-	return x.route.responseDrop != nil && x.route.responseDrop.class(name) != headerPlain
+	return x.route.responseDrop.lists(name)
 }
 
 // underscored says whether a response's field was dropped for an underscore only, which misleads

@@ -95,11 +95,11 @@ type route struct {
 	strip        bool
 	rewrite      *router.Rewrite
 	timeout      time.Duration
-	maxBody      int64 // 0: no limit
-	untraced     bool  // its targets are not told of the trace
-	requestDrop  headerTable
-	requestSet   []byte // whole field lines
-	responseDrop headerTable
+	maxBody      int64        // 0: no limit
+	untraced     bool         // its targets are not told of the trace
+	requestDrop  *headerTable // nil: it takes nothing away
+	requestSet   []byte       // whole field lines
+	responseDrop *headerTable
 	responseSet  []byte
 }
 
