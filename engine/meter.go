@@ -179,11 +179,14 @@ func (x *exchange) charge(meters []*meter) *Fault {
 // limitsNow is the time by the limiter's clock: that at which the request was read, unless it has waited for a turn
 // or for somebody who knows its credentials.
 func (x *exchange) limitsNow() time.Duration {
-	if x.metering.delayed || x.patience.armed != nil {
+	if x.waited() {
 		return time.Since(x.conn.engine.started)
 	}
 	return x.served.Sub(x.conn.engine.started)
 }
+
+// waited says whether the request had to wait before it was forwarded.
+func (x *exchange) waited() bool { return x.metering.delayed || x.patience.armed != nil }
 
 // chargeOf is what the request asks of a meter.
 func (x *exchange) chargeOf(m *meter, group limiter.Key) limiter.Charge {
@@ -217,7 +220,7 @@ func (x *exchange) refuse(first int) *Fault {
 // giveBack gives back all that was taken for the request.
 func (x *exchange) giveBack() {
 	e, m := x.conn.engine, &x.metering
-	e.limiter.GiveBack(time.Since(e.started), m.verdicts)
+	e.limiter.GiveBack(x.limitsNow(), m.verdicts)
 	if len(m.remote.verdicts) > 0 {
 		x.snap.limitStore.GiveBack(m.remote.verdicts)
 	}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strconv"
 
+	"github.com/sluice-gateway/sluice/engine/telemetry"
 	"github.com/sluice-gateway/sluice/engine/wire"
 	"github.com/sluice-gateway/sluice/router"
 )
@@ -138,14 +139,7 @@ func (x *exchange) identify() {
 
 // appendRequestID appends a new request id.
 func (e *Engine) appendRequestID(dst []byte) []byte {
-	for range 2 {
-		const hex = "0123456789abcdef"
-		for bits, i := e.random(), 0; i < 16; i++ {
-			dst = append(dst, hex[bits&15])
-			bits >>= 4
-		}
-	}
-	return dst
+	return telemetry.AppendHex(telemetry.AppendHex(dst, e.random()), e.random())
 }
 
 // validRequestID accepts what is safe in a header, in JSON and in a log line, of a bounded length.

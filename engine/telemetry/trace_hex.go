@@ -15,6 +15,13 @@ func putHex(dst []byte, n uint64) {
 	binary.BigEndian.PutUint64(dst[:8], digits(scatter(uint32(n>>32))))
 }
 
+// AppendHex appends n as 16 lower-case hexadecimal digits.
+func AppendHex(dst []byte, n uint64) []byte {
+	dst = append(dst, "0123456789abcdef"...) // room for them
+	putHex(dst[len(dst)-16:], n)
+	return dst
+}
+
 // parseHex reads 16 lower-case hexadecimal digits.
 func parseHex(b []byte) (n uint64, ok bool) {
 	high, okHigh := values(binary.BigEndian.Uint64(b[:8]))
