@@ -34,3 +34,8 @@ func call(trap, fd uintptr, p []byte, flags uintptr) (int, syscall.Errno) {
 		}
 	}
 }
+
+func look(epoll int, events []unix.EpollEvent) (n int, ok bool) {
+	n, err := unix.EpollWait(epoll, events, 0)
+	return n, err == nil
+}

@@ -16,8 +16,14 @@ import (
 // ErrNoSocket says that a connection is none of the system's.
 var ErrNoSocket = errors.New("socket: no socket")
 
-// most is how many sockets one look at the system is told of at most.
-const most = 128
+const (
+	// most is how many sockets the system tells of at once.
+	most = 128
+	// busy is how many it tells of when there is much going on: then it is asked again after a round of all who are
+	// ready. Else the runtime's poller finds out when to ask, once nobody is ready: with few to tell of, to ask in vain
+	// costs more than that.
+	busy = 8
+)
 
 // Poller tells Conns when something has happened to their sockets. It is asked for all that happened since it was last
 // asked, whenever the goroutines that are ready have had their turn, so that on a busy processor one system call is for
@@ -65,34 +71,37 @@ func NewPoller() (*Poller, error) {
 
 // Run tells Conns what happens until Close.
 func (p *Poller) Run() {
-	events := make([]unix.EpollEvent, most)
-	told := make([]*Conn, most)
-	n := 0
-	ask := func(fd uintptr) bool {
-		p.asked.Add(1)
-		n, _ = unix.EpollWait(int(fd), events, 0) // #nosec G115 -- a descriptor
-		if n <= 0 {
-			p.told.Store(p.asked.Load())
+	events, told := make([]unix.EpollEvent, most), make([]*Conn, most)
+	_ = p.raw.Read(func(fd uintptr) (never bool) {
+		for p.look(int(fd), events, told) >= busy { // #nosec G115 -- a descriptor
+			runtime.Gosched() // they, and whoever else is ready, come first: there is more to be told of then
 		}
-		return n > 0
+		return false // what happens from now on calls again
+	})
+}
+
+// look asks once what happened, and tells. It says to how many something has.
+func (p *Poller) look(epoll int, events []unix.EpollEvent, told []*Conn) int {
+	p.asked.Add(1)
+	n, ok := look(epoll, events)
+	if !ok { // a signal
+		return most
 	}
-	for p.raw.Read(ask) == nil {
-		p.mu.Lock()
-		for i, e := range events[:n] {
-			told[i] = p.at(e)
-		}
-		p.mu.Unlock()
-		for i, c := range told[:n] {
-			if c != nil {
-				c.tell(events[i].Events)
-			}
-			told[i] = nil
-		}
-		if n < most {
-			p.told.Store(p.asked.Load())
-		}
-		runtime.Gosched() // they, and whoever else is ready, come first: there is more to be told of then
+	p.mu.Lock()
+	for i, e := range events[:n] {
+		told[i] = p.at(e)
 	}
+	p.mu.Unlock()
+	for i, c := range told[:n] {
+		if c != nil {
+			c.tell(events[i].Events)
+		}
+		told[i] = nil
+	}
+	if n < most {
+		p.told.Store(p.asked.Load())
+	}
+	return n
 }
 
 // Close closes all connections that there still are, and lets Run return.
