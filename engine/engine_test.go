@@ -113,16 +113,19 @@ func rawServer(t testing.TB, answer string) (address string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go answerHeads(c, []byte(answer))
-		}
-	}()
+	go answerAll(l, answer)
 	return l.Addr().String()
+}
+
+// answerAll is a server that is done when its listener is closed.
+func answerAll(l net.Listener, answer string) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go answerHeads(c, []byte(answer))
+	}
 }
 
 func answerHeads(c net.Conn, answer []byte) {

@@ -68,14 +68,6 @@ func unixServer(t testing.TB, answer string) (path string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go answerHeads(c, []byte(answer))
-		}
-	}()
+	go answerAll(l, answer)
 	return path
 }

@@ -119,6 +119,19 @@ func TestRefusedHeadsAreObserved(t *testing.T) {
 	}
 }
 
+// exhaust sends a request whose connection is closed after it, and waits until that has been logged.
+func (g *gateway) exhaust(t testing.TB, log *accessLog) {
+	t.Helper()
+	client := dial(t, g.address)
+	if _, err := io.WriteString(client, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, client.in); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool { return len(log.lines(t)) == 1 })
+}
+
 // A request that met a bug of ours is one request, and its answer is counted.
 func TestPanicIsObserved(t *testing.T) {
 	var asked atomic.Bool
@@ -128,14 +141,7 @@ func TestPanicIsObserved(t *testing.T) {
 		}
 		return 0
 	})
-	client := dial(t, g.address)
-	if _, err := io.WriteString(client, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.Copy(io.Discard, client.in); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, func() bool { return len(log.lines(t)) == 1 })
+	g.exhaust(t, log)
 	families := scraped(t, g.Metrics())
 	if n := sum(families, "sluice_requests_total", "status=500"); n != 1 || log.lines(t)[0].Reason != "internal" || sum(families, "sluice_requests_in_flight") != 0 {
 		t.Errorf("counted %v times, logged as %+v", n, log.lines(t)[0])
@@ -169,14 +175,7 @@ func TestWaitForTheRestIsObserved(t *testing.T) {
 		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
 	})
 	g, log := startLogged(t, publicRoute(target.address)+"[upstream.origin.timeouts]\nidle = \"100ms\"\n", rand.Uint64)
-	client := dial(t, g.address)
-	if _, err := io.WriteString(client, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.Copy(io.Discard, client.in); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, func() bool { return len(log.lines(t)) == 1 })
+	g.exhaust(t, log)
 	var took struct {
 		All      float64 `json:"duration_ms"`
 		Upstream float64 `json:"upstream_ms"`

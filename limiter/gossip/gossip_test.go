@@ -473,13 +473,7 @@ func relay(t *testing.T, to string, loss float64) string {
 			}
 			all.Go(func() {
 				defer func() { _ = in.Close() }()
-				onward, err := net.Dial("tcp", to)
-				if err != nil {
-					return
-				}
-				defer func() { _ = onward.Close() }()
-				all.Go(func() { _, _ = io.Copy(onward, in); _ = onward.(*net.TCPConn).CloseWrite() })
-				_, _ = io.Copy(in, onward)
+				pass(&all, in, to)
 			})
 		}
 	})
@@ -489,6 +483,17 @@ func relay(t *testing.T, to string, loss float64) string {
 		_ = out.Close()
 	})
 	return tcp.Addr().String()
+}
+
+// pass carries a stream on until both of its directions have ended.
+func pass(all *sync.WaitGroup, in net.Conn, to string) {
+	onward, err := net.Dial("tcp", to)
+	if err != nil {
+		return
+	}
+	defer func() { _ = onward.Close() }()
+	all.Go(func() { _, _ = io.Copy(onward, in); _ = onward.(*net.TCPConn).CloseWrite() })
+	_, _ = io.Copy(in, onward)
 }
 
 func TestLossyNetwork(t *testing.T) {

@@ -202,6 +202,21 @@ func TestMembers(t *testing.T) {
 	}
 }
 
+// expectRecords checks that everybody was told so many records, each of them once.
+func (w *network) expectRecords(n int) {
+	w.t.Helper()
+	for _, h := range w.hosts {
+		for r, times := range h.records {
+			if times != 1 {
+				w.t.Errorf("%s was told %.20q %d times", h.node.name, r, times)
+			}
+		}
+		if len(h.records) != n {
+			w.t.Errorf("%s was told %d records", h.node.name, len(h.records))
+		}
+	}
+}
+
 func TestRecordsArrive(t *testing.T) {
 	w := newNetwork(t, 4, 8)
 	w.meet()
@@ -213,16 +228,7 @@ func TestRecordsArrive(t *testing.T) {
 		w.run(time.Millisecond)
 	}
 	w.run(2 * time.Second)
-	for _, h := range w.hosts {
-		for r, times := range h.records {
-			if times != 1 {
-				t.Errorf("%s was told %.20q %d times", h.node.name, r, times)
-			}
-		}
-		if len(h.records) != 225 {
-			t.Errorf("%s was told %d records", h.node.name, len(h.records))
-		}
-	}
+	w.expectRecords(225)
 	n := w.hosts[0].node
 	if n.Publish(nil) || n.Publish(make([]byte, MaxRecord+1)) {
 		t.Error("a record of no length, or too long, is taken")

@@ -68,13 +68,7 @@ func (g *gate) stream(all *sync.WaitGroup, in net.Conn, to string) {
 		}
 		return
 	}
-	onward, err := net.Dial("tcp", to)
-	if err != nil {
-		return
-	}
-	defer func() { _ = onward.Close() }()
-	all.Go(func() { _, _ = io.Copy(onward, in); _ = onward.(*net.TCPConn).CloseWrite() })
-	_, _ = io.Copy(in, onward)
+	pass(all, in, to)
 }
 
 // Two gateways that were started while the network was cut meet as soon as it is whole, however long that takes.

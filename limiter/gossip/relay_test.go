@@ -228,16 +228,7 @@ func TestRecordsArePassedOn(t *testing.T) {
 		w.run(time.Millisecond)
 	}
 	w.run(3 * time.Second)
-	for _, h := range w.hosts {
-		for r, times := range h.records {
-			if times != 1 {
-				t.Errorf("%s was told %.20q %d times", h.node.name, r, times)
-			}
-		}
-		if len(h.records) != 110 {
-			t.Errorf("%s was told %d records", h.node.name, len(h.records))
-		}
-	}
+	w.expectRecords(110)
 }
 
 // Who leaves says so himself to all, and what he spent last.
