@@ -7,22 +7,18 @@ LDFLAGS     := -s -w -X main.version=$(VERSION)
 FUZZTIME    ?= 20s
 PACKAGES    := ./...
 
-.PHONY: help run build test tools vet lint unit versus bench bench-versus profile bench-regress fuzz clean
+.PHONY: help run build test tools vet lint unit versus bench bench-versus bench-regress fuzz clean
 
 BASE ?= HEAD^
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-run: export GOFLAGS := -pgo=off
 run: build ## start the gateway in front of a small example service, nothing else needed
 	bin/sluice demo
 
 build: ## the static binary, in bin/sluice
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/sluice ./cmd/sluice
-
-# What is tested is built without the profile: it takes twice as long to build with, and does the same.
-test unit versus: export GOFLAGS := -pgo=off
 
 test: tools lint unit versus ## everything that decides a landing
 
@@ -51,10 +47,6 @@ bench: ## benchmarks beside the code, and routers side by side
 
 bench-versus: tools ## whole gateways side by side: Sluice, nginx, HAProxy, Caddy, Traefik and a plain proxy on fasthttp
 	cd bench/versus && $(GO) build -o ../../bin/gateways ./gateways && ../../bin/gateways $(ARGS)
-
-profile: ## the profile that the binary is built with, from the benchmarks of whole exchanges
-	$(GO) test -run '^$$' -bench 'Exchange' -benchtime 5s -cpuprofile cmd/sluice/default.pgo -o bin/profiled.test ./engine
-	rm bin/profiled.test
 
 bench-regress: ## hot paths against BASE (a revision); fails on a significant loss of over 5 %
 	@.ci/regress $(BASE)

@@ -25,20 +25,19 @@ type simulation struct {
 	silence         time.Duration                // after which a peer is told silent
 	inFlight        []*simArrival                // heap by time would be faster; frames are few
 
-	oracle    *Limiter
-	oracleOf  *Rule
-	level     float64 // tokens that the bucket lacks, if everything that was admitted came out of one
-	excess    float64 // most of what it was beyond the burst
-	excessAt  time.Duration
-	frames    int
-	urgent    int
-	deltas    int
-	settle    time.Duration // from when on requests are counted
-	asked     int64         // since then
-	passed    int64
-	byOracle  int64
-	wronged   int64 // refused here, and admitted by the central bucket
-	onArrival func(node int, now time.Duration)
+	oracle   *Limiter
+	oracleOf *Rule
+	level    float64 // tokens that the bucket lacks, if everything that was admitted came out of one
+	excess   float64 // most of what it was beyond the burst
+	excessAt time.Duration
+	frames   int
+	urgent   int
+	deltas   int
+	settle   time.Duration // from when on requests are counted
+	asked    int64         // since then
+	passed   int64
+	byOracle int64
+	wronged  int64 // refused here, and admitted by the central bucket
 }
 
 // simNode is a node of the fleet.
@@ -78,7 +77,6 @@ type simFrame struct {
 	acks       [][]*simFrame // by peer
 	urgent     bool
 	waits      []bool // for whose acknowledgement
-	done       bool
 }
 
 type simArrival struct {

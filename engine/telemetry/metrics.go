@@ -45,7 +45,6 @@ type Metrics struct {
 	routes    map[string]*Route
 	upstreams map[string]*Upstream
 	retired   spreadTotals // overhead, of routes that are told no more
-	rotated   int          // windows so far
 }
 
 // stripe is what the connections count together that have it in common: so do few, and those on different

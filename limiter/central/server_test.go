@@ -2,7 +2,6 @@ package central
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -162,13 +161,6 @@ func takeOne(s *Store, now time.Duration, c Charge) (Verdict, error) {
 	verdicts := [1]Verdict{}
 	_, err := s.Take(now, nil, []Charge{c}, verdicts[:])
 	return verdicts[0], err
-}
-
-func unavailable(err error) error {
-	if errors.Is(err, ErrUnavailable) {
-		return nil
-	}
-	return fmt.Errorf("want ErrUnavailable, have %v", err)
 }
 
 func writeFile(path, text string) error { return os.WriteFile(path, []byte(text), 0o600) }

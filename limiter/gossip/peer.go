@@ -184,11 +184,10 @@ func (t *trip) wait() time.Duration { return t.smooth + max(4*t.vary, 5*time.Mil
 // offset tells how much longer than the fastest of late a packet was on its way, from the sender's stamps. The
 // two clocks need not agree on anything but the length of a second.
 type offset struct {
-	known        bool
-	from         uint32 // of now less stamp
-	best         [2]int32
-	turned       time.Duration
-	microseconds int32
+	known  bool
+	from   uint32 // of now less stamp
+	best   [2]int32
+	turned time.Duration
 }
 
 const offsetTurn = 10 * time.Second
