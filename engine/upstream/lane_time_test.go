@@ -6,57 +6,12 @@ import (
 	"io"
 	"net"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 )
-
-// TestLaneDoubt: a target that answers nobody for a while is asked little twice, and its lane stays; as soon as it
-// answers others, all leave the one answer that is slow.
-func TestLaneDoubt(t *testing.T) {
-	for _, row := range []struct {
-		intent string
-		stall  time.Duration
-		others bool // are answered meanwhile
-		moved  string
-		opened int
-	}{
-		{"it answers nobody", 50 * time.Millisecond, false, "moved@20 moved@40 moved@40", 1},
-		{"and for long", 200 * time.Millisecond, false, "moved@20 moved@40 moved@40 moved@60 moved@60 moved@60 moved@60", 2},
-		{"it answers others", 200 * time.Millisecond, true, "moved@20 moved@20 moved@20 moved@20 moved@20 moved@20 moved@20", 2},
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			l := newLaneTest(8, firstly(func(c *pipeEnd) {
-				time.Sleep(row.stall - time.Millisecond)
-				for r := range c.requests {
-					_, _ = c.Write(answerTo(r, 1))
-				}
-			}))
-			if row.others {
-				time.AfterFunc(22*time.Millisecond, func() { l.answers.Add(1) })
-			}
-			var moved []string
-			for i, o := range l.together(8) {
-				switch {
-				case o.err == ErrMoved:
-					moved = append(moved, o.String())
-				case o.err != nil || i == 0 && o.took != row.stall:
-					t.Errorf("%s: %d: %v", row.intent, i, o)
-				}
-			}
-			if o := l.together(1)[0]; o.err != nil {
-				t.Errorf("%s: then %v", row.intent, o)
-			}
-			l.end()
-			if got := strings.Join(moved, " "); got != row.moved || l.opened != row.opened {
-				t.Errorf("%s: %q of %d connections", row.intent, got, l.opened)
-			}
-		})
-	}
-}
 
 // TestLaneDepth: no connection has more in flight than it may have, and there are no more than that takes.
 func TestLaneDepth(t *testing.T) {

@@ -125,11 +125,12 @@ func (g *group) room(p *Place, request []byte) *lane {
 	return l
 }
 
-// pick is the fullest lane with room for a request of this size. One that is still connecting is for those who can
-// wait as long as that may take; the others are told that there is one.
+// pick is the fullest lane with room for a request of this size. One in doubt takes nobody: a newcomer is the last whom
+// it would serve, and another lane is as good as any. One that is still connecting is for those who can wait as long as
+// that may take; the others are told that there is one.
 func (g *group) pick(deadline time.Time, size int) (best *lane, connecting bool) {
 	for _, l := range g.open {
-		if l.queue.count == g.lanes.depth || len(l.out)+size > maxBatch && len(l.out) > 0 {
+		if l.probes > 0 || l.queue.count == g.lanes.depth || len(l.out)+size > maxBatch && len(l.out) > 0 {
 			continue
 		}
 		if !l.inTime(deadline) {

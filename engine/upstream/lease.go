@@ -25,6 +25,6 @@ type Lease interface {
 // Tether ties an exchange to its lease. It is the lease's own, however often that is used.
 type Tether struct{ cut func() }
 
-// Cut ends the exchange's wait for the target, from any goroutine, any number of times. A lease that was cut must be
-// discarded.
+// Cut ends the exchange's wait for the target, from any goroutine, any number of times. It waits for nobody, so that it
+// may be called with a lock held. A lease that was cut must be discarded.
 func (t *Tether) Cut() { t.cut() }

@@ -197,6 +197,8 @@ func (t *Target) dial(ctx context.Context) (*Conn, error) {
 		stream = secure
 	}
 	c := newConn(stream, below, &t.buffers)
+	// A TLS stream would say farewell, and wait up to five seconds for a target that takes nothing in.
+	c.tether.cut = func() { _ = below.Close() }
 	if t.lanes != nil {
 		c.answers = &t.lanes.answers
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"io"
 	"net"
 	"net/http/httptest"
@@ -22,23 +23,8 @@ func TestReuseTLS(t *testing.T) {
 		{"an answer that nobody asked for, in a record of its own", plainAnswer, false},
 	} {
 		t.Run(c.intent, func(t *testing.T) {
-			lends := httptest.NewTLSServer(nil) // its certificate
-			defer lends.Close()
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer l.Close()
-			go answerCorked(l, lends.TLS.Certificates, plainAnswer, c.extra)
-			roots := x509.NewCertPool()
-			roots.AddCert(lends.Certificate())
-			p, err := New(Config{Name: "u", MaxIdle: 4, Poller: startPoller(t), Timeouts: Timeouts{Connect: 5 * time.Second, Response: 5 * time.Second},
-				Targets: []TargetConfig{{Address: l.Addr().String(), TLS: true, Weight: 1}}, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, ServerName: "example.com"}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer p.CloseIdle()
-			target := p.Targets()[0]
+			target, l, certificates := secureTarget(t, 0)
+			go answerCorked(l, certificates, plainAnswer, c.extra)
 			conn := acquire(t, target)
 			get(t, conn)
 			if !conn.Reusable() {
@@ -58,6 +44,84 @@ func TestReuseTLS(t *testing.T) {
 			}
 		})
 	}
+}
+
+// secureTarget is a target that is to be served on a listener, with these certificates.
+func secureTarget(t *testing.T, pipeline int) (*Target, net.Listener, []tls.Certificate) {
+	t.Helper()
+	lends := httptest.NewTLSServer(nil) // its certificate
+	t.Cleanup(lends.Close)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	roots := x509.NewCertPool()
+	roots.AddCert(lends.Certificate())
+	p, err := New(Config{Name: "u", MaxIdle: 4, Pipeline: pipeline, Poller: startPoller(t), Epoch: time.Now(), Timeouts: Timeouts{Connect: 5 * time.Second, Response: 5 * time.Second},
+		Targets: []TargetConfig{{Address: l.Addr().String(), TLS: true, Weight: 1}}, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, ServerName: "example.com"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.CloseIdle)
+	return p.Targets()[0], l, lends.TLS.Certificates
+}
+
+// TestCutWaitsForNobody: who cuts a lease does not wait for a target over TLS that takes nothing in any more, as the
+// farewell of TLS would, for five seconds.
+func TestCutWaitsForNobody(t *testing.T) {
+	for _, shared := range []bool{false, true} {
+		t.Run(fmt.Sprint("shared ", shared), func(t *testing.T) {
+			target, l, certificates := secureTarget(t, map[bool]int{true: 8}[shared])
+			ended := make(chan struct{})
+			defer close(ended)
+			go beginAnswer(l, certificates, ended)
+			var lease Lease
+			var conn *Conn
+			if shared {
+				p := target.Place(0)
+				if _, err := p.Ask(request("GET", "n"), false, time.Time{}); err != nil {
+					t.Fatal(err)
+				}
+				lease, conn = p, p.conn
+			} else {
+				conn = acquire(t, target)
+				if err := conn.Send(request("GET", "n"), time.Now().Add(5*time.Second)); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := conn.Receive([]byte("GET"), time.Now().Add(5*time.Second)); err != nil {
+					t.Fatal(err)
+				}
+				lease = conn
+			}
+			for filler, n := make([]byte, 64<<10), 1; n > 0; { // until not a byte more is taken
+				_ = conn.socket.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+				n, _ = conn.socket.Write(filler)
+			}
+			_ = conn.socket.SetWriteDeadline(time.Time{})
+			began := time.Now()
+			lease.Tether().Cut()
+			if took := time.Since(began); took > 2500*time.Millisecond {
+				t.Errorf("it took %v", took)
+			}
+			target.Discard(lease)
+		})
+	}
+}
+
+// beginAnswer sends the head of an answer, and neither sends nor reads anything after it.
+func beginAnswer(l net.Listener, certificates []tls.Certificate, until <-chan struct{}) {
+	raw, err := l.Accept()
+	if err != nil {
+		return
+	}
+	defer raw.Close()
+	secure := tls.Server(raw, &tls.Config{Certificates: certificates, MinVersion: tls.VersionTLS13})
+	if _, err := secure.Read(make([]byte, 1024)); err != nil {
+		return
+	}
+	_, _ = io.WriteString(secure, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+	<-until
 }
 
 // get makes an exchange.
