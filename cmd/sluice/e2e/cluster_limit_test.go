@@ -13,14 +13,13 @@ const clusterPhase = 1500 * time.Millisecond // how long a kind of load is watch
 func TestClusterKeepsOneLimit(t *testing.T) {
 	c := newCluster(t, 3)
 	c.start()
-	d := c.demand(3*clusterRate, 1, 1, 1)
-	time.Sleep(time.Second) // the burst is spent
+	d := c.overload(3)
 	d.expectRate("even", clusterPhase, 0.95)
 	d.spread(90, 5, 5)
-	time.Sleep(500 * time.Millisecond)
+	d.follow()
 	d.expectRate("90/5/5", clusterPhase, 0.95)
 	d.spread(0, 1, 0)
-	time.Sleep(500 * time.Millisecond)
+	d.follow()
 	d.expectRate("all on one", clusterPhase, 0.95)
 	d.end()
 	c.expectLimit(clusterPercent)
@@ -38,8 +37,7 @@ func TestClusterKeepsOneLimit(t *testing.T) {
 func TestClusterOfEight(t *testing.T) {
 	c := newCluster(t, 8)
 	c.start()
-	d := c.demand(2*clusterRate, 1, 1, 1, 1, 1, 1, 1, 1)
-	time.Sleep(1500 * time.Millisecond)
+	d := c.overload(2)
 	d.expectRate("even", 2*time.Second, 0.90)
 	d.end()
 	c.expectLimit(clusterPercent)
@@ -49,17 +47,17 @@ func TestClusterOfEight(t *testing.T) {
 func TestClusterMemberKilledAndRestarted(t *testing.T) {
 	c := newCluster(t, 3)
 	c.start()
-	d := c.demand(3*clusterRate, 1, 1, 1)
-	time.Sleep(1200 * time.Millisecond)
+	d := c.overload(3)
 	victim := c.members[1]
 	victim.signal(syscall.SIGKILL)
 	<-victim.exited
-	time.Sleep(500 * time.Millisecond)
+	c.members[0].expectPeers(t, "silent", 1)
+	c.members[2].expectPeers(t, "silent", 1)
 	victim.start()
 	before := d.passed[1].Load()
 	eventually(t, "the restarted gateway lets something pass", func() bool { return d.passed[1].Load() > before })
 	from, before := time.Now(), d.passed[1].Load()
-	time.Sleep(2 * time.Second)
+	time.Sleep(2 * time.Second) // a measurement
 	share := float64(d.passed[1].Load()-before) / time.Since(from).Seconds() / (clusterRate / 3)
 	t.Logf("the restarted gateway has %.2f of its share", share)
 	if share < 0.5 && !raceDetector() {
@@ -69,13 +67,18 @@ func TestClusterMemberKilledAndRestarted(t *testing.T) {
 	c.expectLimit(clusterPercent)
 }
 
-// What the network loses, repeats and reorders changes nothing.
-func TestClusterLossyNetwork(t *testing.T) {
+// overloadedRelays is three members that hear each other by relays, and have spent their burst.
+func overloadedRelays(t testing.TB) (*cluster, []*relay, *demand) {
+	t.Helper()
 	relays := startRelays(t, 3)
 	c := newCluster(t, 3, relays...)
 	c.start()
-	d := c.demand(3*clusterRate, 1, 1, 1)
-	time.Sleep(time.Second)
+	return c, relays, c.overload(3)
+}
+
+// What the network loses, repeats and reorders changes nothing.
+func TestClusterLossyNetwork(t *testing.T) {
+	c, relays, d := overloadedRelays(t)
 	for _, l := range []struct {
 		loss  int64
 		least float64 // of the limit
@@ -83,7 +86,7 @@ func TestClusterLossyNetwork(t *testing.T) {
 		for _, r := range relays {
 			r.loss.Store(l.loss)
 		}
-		time.Sleep(200 * time.Millisecond)
+		d.follow()
 		d.expectRate(fmt.Sprintf("%d %% lost", l.loss), 1200*time.Millisecond, l.least)
 	}
 	d.end()
@@ -93,11 +96,7 @@ func TestClusterLossyNetwork(t *testing.T) {
 // While one cannot hear the other two, both sides stay within the limit, but for what is known late; once they hear
 // each other again, so is the whole of it in force.
 func TestClusterPartition(t *testing.T) {
-	relays := startRelays(t, 3)
-	c := newCluster(t, 3, relays...)
-	c.start()
-	d := c.demand(3*clusterRate, 1, 1, 1)
-	time.Sleep(1500 * time.Millisecond)
+	c, relays, d := overloadedRelays(t)
 	for i, r := range relays {
 		r.cutOff(func(from string) bool { return i == 2 || from == "" || from == c.gossip[2] })
 	}
@@ -108,7 +107,7 @@ func TestClusterPartition(t *testing.T) {
 	if late := time.Since(cut); late > time.Second && !raceDetector() {
 		t.Errorf("it took %v until the peers were called silent", late)
 	}
-	time.Sleep(time.Until(cut.Add(3 * time.Second)))
+	time.Sleep(time.Until(cut.Add(3 * time.Second))) // a measurement of what passes meanwhile
 	t.Logf("cut: %.1f %% of the limit", 100*c.passedWithin(cut, time.Now()))
 	for i := range before {
 		t.Logf("member %d let %d pass; %+v", i, d.passed[i].Load()-before[i], c.members[i].clusterStatus(t).Peers)
@@ -122,7 +121,7 @@ func TestClusterPartition(t *testing.T) {
 	c.members[0].expectPeers(t, "alive", 2)
 	long := time.Since(cut).Seconds()
 	t.Logf("excess %.1f while cut; they hear each other again after %v", during, time.Since(healed))
-	time.Sleep(500 * time.Millisecond)
+	d.follow()
 	d.expectRate("healed", 2*time.Second, 0.95)
 	d.end()
 	if raceDetector() { // what peers use is then known too roughly to be held

@@ -27,7 +27,7 @@ func TestClusterWrongSecret(t *testing.T) {
 		g.expectPeers(t, "alive", []int{1, 1, 0}[i])
 	}
 	d := c.demand(3*clusterRate, 1, 1, 0)
-	time.Sleep(time.Second)
+	d.untilRefused(0, 1)
 	d.expectRate("those with one secret", 1500*time.Millisecond, 0.95)
 	d.end()
 	c.expectLimit(clusterPercent)
@@ -53,25 +53,29 @@ func TestClusterLimitsThatDiffer(t *testing.T) {
 	c.members[2].configure(c.text(2, clusterSecret, "", "rate = \"50/s\"\nburst = 50"))
 	c.start()
 	d := c.demand(4*clusterRate, 1, 1, 1)
-	time.Sleep(1500 * time.Millisecond)
-	before, from := []int64{d.passed[0].Load(), d.passed[1].Load(), d.passed[2].Load()}, time.Now()
-	time.Sleep(2 * time.Second)
-	long := time.Since(from).Seconds()
-	rates := []float64{}
+	d.untilRefused(2)
+	d.untilRefused(0, 1)
+	d.follow()
+	from, missed := time.Now(), d.missed.Load()
+	before := []int64{d.passed[0].Load(), d.passed[1].Load(), d.passed[2].Load()}
+	time.Sleep(2 * time.Second) // a measurement
+	passed := []float64{}
 	for i := range before {
-		rates = append(rates, float64(d.passed[i].Load()-before[i])/long)
+		passed = append(passed, float64(d.passed[i].Load()-before[i]))
 	}
+	long, sent := time.Since(from).Seconds(), d.missed.Load()-missed < 5
 	d.end()
-	t.Logf("%.0f a second pass", rates)
+	t.Logf("%.0f pass in %.2f s", passed, long)
 	least := 0.93
-	if raceDetector() {
+	if raceDetector() || !sent { // the machine is too busy: as in expectRate
 		least = 0.5
 	}
-	if both := rates[0] + rates[1]; both < least*clusterRate || both > 1.05*clusterRate {
-		t.Errorf("the two with %d/s let %.0f a second pass", clusterRate, both)
+	// What had passed at the beginning, but was not yet answered, is counted too.
+	if both := passed[0] + passed[1]; both < least*clusterRate*long || both > 1.05*clusterRate*long+2*demandConnections {
+		t.Errorf("the two with %d/s let %.0f pass in %.2f s", clusterRate, both, long)
 	}
-	if rates[2] < 50*least || rates[2] > 54 {
-		t.Errorf("the one with 50/s let %.0f a second pass", rates[2])
+	if passed[2] < 50*least*long || passed[2] > 1.05*50*long+demandConnections {
+		t.Errorf("the one with 50/s let %.0f pass in %.2f s", passed[2], long)
 	}
 	for _, g := range c.members {
 		if s := g.clusterStatus(t); s.Strange == 0 {
@@ -214,8 +218,7 @@ func TestClusterMemberUpgraded(t *testing.T) {
 	for _, g := range c.members {
 		g.expectPeers(t, "alive", 2)
 	}
-	d := c.demand(3*clusterRate, 1, 1, 1)
-	time.Sleep(1500 * time.Millisecond)
+	d := c.overload(3)
 	one.signal(syscall.SIGUSR2)
 	eventually(t, "the next process serves", func() bool { return len(one.serving()) == 2 })
 	if code := one.wait(); code != 0 {
@@ -240,8 +243,7 @@ func TestClusterMemberUpgraded(t *testing.T) {
 func TestClusterMemberLeaves(t *testing.T) {
 	c := newCluster(t, 3)
 	c.start()
-	d := c.demand(3*clusterRate, 1, 1, 1)
-	time.Sleep(1200 * time.Millisecond)
+	d := c.overload(3)
 	c.members[1].signal(syscall.SIGTERM)
 	if code := c.members[1].wait(); code != 0 {
 		t.Errorf("the process ended with %d", code)
@@ -276,9 +278,9 @@ func TestClusterStartsCutOff(t *testing.T) {
 	g.begin()
 	g.awaitReady()
 	d := c.demand(3*clusterRate, 1, 0, 0)
-	time.Sleep(time.Second) // in which it may spend its part of the burst
+	d.untilRefused(0)
 	before, from := d.passed[0].Load(), time.Now()
-	time.Sleep(2 * time.Second)
+	time.Sleep(2 * time.Second) // a measurement
 	rate := float64(d.passed[0].Load()-before) / time.Since(from).Seconds()
 	d.end()
 	if share := rate / clusterRate; share < 0.2 || share > 0.4 {
