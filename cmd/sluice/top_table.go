@@ -41,7 +41,7 @@ func topTables() [topViews]topTable {
 		}, routeCells, "no routes"},
 		{"upstreams", []topColumn{
 			text("UPSTREAM", 0), text("TARGET", 0), text("STATE", 0), number("REQ/S", 0), number("FAILED/S", 0), number("IN FLIGHT", 2),
-			number("CONNS", 3), number("OPENED", 4), number("EJECTED", 5), text("WHY", 1),
+			number("CONNS", 3), number("OPENED", 4), number("EJECTED", 5), number("MOVED", 6), text("WHY", 1),
 		}, targetCells, "no upstreams"},
 		{"limits", []topColumn{
 			text("LIMIT", 0), text("KEY", 2), text("RATE", 0), number("REFUSED", 0), number("WOULD REFUSE", 3), text("MODE", 1), text("MOST LIMITED", 0),
@@ -133,7 +133,7 @@ func targetCells(now, was *engine.Status, s styles) (rows [][]topCell) {
 			rows = append(rows, []topCell{
 				say(u.Name), say(targetName(t)), {text: state, style: look}, rated(per(t.Requests, b.Requests, seconds), ""),
 				rated(per(t.Failures, b.Failures, seconds), s.bad), counted(uint64(max(0, t.InFlight))), counted(uint64(t.Connections)),
-				counted(t.Opened), counted(t.Ejections), say(why),
+				counted(t.Opened), counted(t.Ejections), counted(t.Moved), say(why),
 			})
 		}
 	}

@@ -46,7 +46,7 @@ func topStatus(seconds int) engine.Status {
 		},
 		Upstreams: []engine.UpstreamStatus{
 			{Name: "a", Targets: []engine.TargetStatus{
-				target("10.0.0.1:80", func(t *engine.TargetStatus) {}),
+				target("10.0.0.1:80", func(t *engine.TargetStatus) { t.Moved = 7654 }),
 				target("10.0.0.2:80", func(t *engine.TargetStatus) { t.Breaker, t.Reopens, t.Failures = "open", 3, 20*n }),
 			}},
 			{Name: "b", Targets: []engine.TargetStatus{
@@ -348,7 +348,7 @@ func TestTopOnce(t *testing.T) {
 	if code != 0 || errOut != "" {
 		t.Fatalf("exit code %d: %s", code, errOut)
 	}
-	for _, want := range []string{"480 requests/s", "\nROUTES\n", "\nUPSTREAMS\n", "\nLIMITS\n", "\nCLIENTS\n", "status 500", "OWN P99", "reports"} {
+	for _, want := range []string{"480 requests/s", "\nROUTES\n", "\nUPSTREAMS\n", "\nLIMITS\n", "\nCLIENTS\n", "status 500", "OWN P99", "reports", "MOVED", "7654"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing in\n%s", want, out)
 		}

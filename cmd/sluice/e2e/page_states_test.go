@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"syscall"
@@ -80,6 +82,26 @@ min_requests = 100000
 	b.shows("#changed", all[1].address()+" ejected")
 	close(seen)
 	load.Wait()
+}
+
+func TestPageShowsMoved(t *testing.T) {
+	t.Parallel()
+	up := startService(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Nonce", r.Header.Get("X-Nonce"))
+		_ = http.NewResponseController(w).Flush() // so that the answer has no length
+	})
+	g := startGateway(t, moodyUpstream(fmt.Sprintf("%q", up.URL), "pipeline = 8\n"))
+	b := g.browse(t, false)
+	moved := func() uint64 { return g.status(t).Upstreams[0].Targets[0].Moved }
+	eventually(t, "requests are moved", func() bool {
+		_ = g.load(t, 8, 40)
+		return moved() > 0
+	})
+	eventually(t, "the page tells how many", func() bool {
+		const cell = `[...document.querySelectorAll("#upstreams-table thead th")].findIndex((e) => e.textContent.startsWith("Moved"))`
+		at := evaluate[int](b, cell)
+		return at > 0 && b.text(fmt.Sprintf("#upstreams-table tbody tr td:nth-child(%d)", at+1)) == fmt.Sprint(moved())
+	})
 }
 
 func TestPageShowsReloads(t *testing.T) {

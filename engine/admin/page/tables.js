@@ -79,6 +79,7 @@ export class Tables {
         num("weight", "Weight", (r) => r.target.weight, count, { opt: true }),
         num("opened", "Opened", (r) => r.target.opened, count, { title: "How often its breaker opened", opt: true }),
         num("ejections", "Ejected", (r) => r.target.ejections, count, { title: "How often it was ejected", opt: true }),
+        num("moved", "Moved", (r) => r.target.moved ?? 0, count, { title: "Requests that left a shared connection, and were sent once more", opt: true }),
         num("total", "Total", (r) => r.target.requests, count, { opt: true }),
         num("failed", "Failed", (r) => r.target.failures, count, { opt: true }),
       ],
