@@ -13,14 +13,17 @@ func TestPageShowsLostPeers(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
 	left, right := c.members[0], c.members[1]
-	left.start()
-	right.start() // after it: what a peer says before it is known is dropped
+	c.start()
 	b := left.browse(t, false)
 	b.shows("#cluster-table", "member1", c.gossip[1], "alive")
 	b.shows("#cluster-note", "member0 shares shared", "in ", "out ")
-	if note := b.text("#cluster-note"); strings.Contains(note, "dropped") {
-		t.Errorf("nothing was dropped, and the page says: %s", note)
-	}
+	eventually(t, "the page tells of what was dropped, if anything was", func() bool {
+		dropped := 0
+		for _, n := range left.clusterStatus(t).Dropped {
+			dropped += int(n)
+		}
+		return strings.Contains(b.text("#cluster-note"), "dropped") == (dropped > 0)
+	})
 	figure := func(column int) string {
 		return b.text(fmt.Sprintf("#cluster-table tbody tr td:nth-child(%d), #cluster-table tbody tr th:nth-child(%[1]d)", column))
 	}
