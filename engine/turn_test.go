@@ -273,7 +273,7 @@ func TestQueueOrder(t *testing.T) {
 // rate are as quick as one.
 func TestQueueTwice(t *testing.T) {
 	target, _ := countingOrigin(t)
-	rule := "algorithm = \"leaky_bucket\"\nrate = \"2/s\"\nkey = []\nburst = 10\nmax_wait = \"10s\"\n"
+	rule := "algorithm = \"leaky_bucket\"\nrate = \"1/s\"\nkey = []\nburst = 10\nmax_wait = \"10s\"\n"
 	g := startLimited(t, "", limitedRoutes(target, limitTable("guard", rule+"before_auth = true")+limitTable("queue", rule), "guard", "queue"))
 	began := time.Now()
 	g.crowd(t, 3, 1, func(_ int, a *answer) {
@@ -281,9 +281,9 @@ func TestQueueTwice(t *testing.T) {
 			t.Errorf("status %d", a.status)
 		}
 	})
-	// The last has its turn after a second in either queue; one who waits in both needs two.
-	if took := time.Since(began); took < time.Second || took > 1900*time.Millisecond {
-		t.Errorf("took %v, want a second", took)
+	// The last has its turn after two seconds in either queue; one who waits in both needs four.
+	if took := time.Since(began); took < 2*time.Second || took > 3900*time.Millisecond {
+		t.Errorf("took %v, want two seconds", took)
 	}
 }
 
