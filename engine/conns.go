@@ -15,7 +15,7 @@ import (
 // intervals old.
 const watchInterval = 100 * time.Millisecond
 
-// conns is every client connection that is open, tunnels included. Every exchange takes its lock: nothing that is done
+// conns is every client connection that is open, tunnels included. Each takes its lock, and so does the watch: nothing that is done
 // with it held may wait. Sockets are closed below TLS, whose farewell may not fit in what a silent peer takes.
 type conns struct {
 	mu    sync.Mutex
