@@ -32,6 +32,10 @@ type compiler struct {
 	origin
 	faults config.Faults
 	snap   *snapshot
+
+	// What routes have in common, by names: lists of their own for ten thousand would not fit into a processor's cache.
+	carrierLists map[string][]carrier
+	meterLists   map[string]meterLists
 }
 
 // origin is what a snapshot is built upon.
@@ -62,7 +66,10 @@ func lookedAt() origin {
 // concern are not looked at again. The snapshot is fit for use only if there are no faults, neither
 // known nor returned.
 func compile(file *config.File, known config.Faults, from origin, now time.Time) (*snapshot, config.Faults) {
-	c := &compiler{file: file, origin: from, faults: slices.Clone(known)}
+	c := &compiler{
+		file: file, origin: from, faults: slices.Clone(known),
+		carrierLists: map[string][]carrier{}, meterLists: map[string]meterLists{},
+	}
 	c.snap = &snapshot{file: file, loaded: now, pools: map[string]*pool{}, plan: from.metrics.Prepare(tiersOf(file))}
 	c.server()
 	c.tracing()
@@ -349,17 +356,30 @@ func (c *compiler) route(key string, r *config.Route, to *destination) *route {
 		responseSet:  fieldLines(r.ResponseHeaders.Set),
 	}
 	compiled.untraced = compiled.requestDrop.lists([]byte("traceparent"))
-	compiled.carriers = c.carriers(r.Auth)
+	compiled.carriers = once(c.carrierLists, r.Auth, c.carriers)
 	if compiled.scopes, err = auth.NewScopes(r.Scopes); err != nil {
 		c.fault(key+".scopes", "%v", err)
 	}
-	compiled.guards, compiled.limits = c.meters(key+".limits", r)
+	c.checkLimits(key+".limits", r)
+	meters := once(c.meterLists, r.Limits, c.meters)
+	compiled.guards, compiled.limits = meters.guards, meters.limits
 	if r.Rewrite != "" && c.sound(key+".rewrite") {
 		if compiled.rewrite, err = router.CompileRewrite(r.Rewrite, r.Path); err != nil {
 			c.fault(key+".rewrite", "%v", err)
 		}
 	}
 	return compiled
+}
+
+// once makes a value of names, if it has not been made before.
+func once[T any](made map[string]T, names []string, make func(names []string) T) T {
+	key := strings.Join(names, "\x00")
+	value, ok := made[key]
+	if !ok {
+		value = make(names)
+		made[key] = value
+	}
+	return value
 }
 
 func fieldLines(set map[string]string) []byte {

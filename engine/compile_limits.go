@@ -113,28 +113,36 @@ func (c *compiler) meter(f limitSource, rule *limiter.Rule) *meter {
 // mostLimits is how many limits a route can have: an exchange keeps a verdict for each.
 const mostLimits = 16
 
-// meters finds the meters of a route's limits, those that Redis decides on last.
-func (c *compiler) meters(key string, r *config.Route) (guards, limits []*meter) {
-	names := r.Limits
-	if len(names) > mostLimits {
+// checkLimits finds faults in what a route says of limits.
+func (c *compiler) checkLimits(key string, r *config.Route) {
+	if len(r.Limits) > mostLimits {
 		c.fault(key, "at most %d limits", mostLimits)
 	}
-	for _, name := range names {
+	for _, name := range r.Limits {
 		if wait := c.longestWait(name); r.Timeout > 0 && wait >= r.Timeout {
 			c.fault(key, "requests may wait up to %v for %q, and the route gives up after %v", wait, name, r.Timeout)
 		}
+	}
+}
+
+// meterLists is the limits of routes: those that are asked before authentication, and the others.
+type meterLists struct{ guards, limits []*meter }
+
+// meters finds limits by their names, those that Redis decides on last.
+func (c *compiler) meters(names []string) (l meterLists) {
+	for _, name := range names {
 		switch m := c.snap.meters[name]; {
 		case m == nil: // faulted above
 		case m.guard:
-			guards = append(guards, m)
+			l.guards = append(l.guards, m)
 		default:
-			limits = append(limits, m)
+			l.limits = append(l.limits, m)
 		}
 	}
-	for _, list := range [][]*meter{guards, limits} {
+	for _, list := range [][]*meter{l.guards, l.limits} {
 		slices.SortStableFunc(list, func(a, b *meter) int { return a.elsewhere() - b.elsewhere() })
 	}
-	return guards, limits
+	return l
 }
 
 // elsewhere is 1 if Redis decides, else 0.

@@ -84,23 +84,23 @@ func (s *serverSettings) clientKey(a netip.Addr) netip.Addr {
 
 // route is a [[route]]: what happens to the requests that its pattern takes.
 type route struct {
-	name         string
-	pattern      string
 	counts       *telemetry.Route
 	to           *destination
-	guards       []*meter  // asked before authentication
 	carriers     []carrier // where credentials may be; none: public
-	scopes       auth.Scopes
 	limits       []*meter
-	strip        bool
+	guards       []*meter // asked before authentication
 	rewrite      *router.Rewrite
 	timeout      time.Duration
-	maxBody      int64        // 0: no limit
+	maxBody      int64 // 0: no limit
+	strip        bool
 	untraced     bool         // its targets are not told of the trace
 	requestDrop  *headerTable // nil: it takes nothing away
-	requestSet   []byte       // whole field lines
 	responseDrop *headerTable
+	requestSet   []byte // whole field lines
 	responseSet  []byte
+	scopes       auth.Scopes
+	name         string
+	pattern      string
 }
 
 func (r *route) tooLarge(n int64) bool { return r.maxBody > 0 && n > r.maxBody }

@@ -206,7 +206,7 @@ func (s *scrape) route(r *Route) {
 func (s *scrape) ended(r *Route, route *dto.LabelPair, tier int) {
 	counted := false
 	r.cells(func(c *cell) {
-		o := c.tiers[tier].Load()
+		o := c.counted(tier)
 		if o == nil {
 			return
 		}

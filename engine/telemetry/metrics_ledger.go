@@ -221,7 +221,7 @@ func (m *Metrics) addCounts(t *Traffic, r *Route) {
 		t.BytesIn += c.bytesIn.Load()
 		t.BytesOut += c.bytesOut.Load()
 		for i := range c.tiers {
-			if o := c.tiers[i].Load(); o != nil {
+			if o := c.counted(i); o != nil {
 				o.each(func(status int, n uint64) { t.Statuses[status/100] += n; t.Requests += n })
 				m.eachRefusal(o, func(reason string, _ int, n uint64) { t.Refusals[reason] += n })
 			}

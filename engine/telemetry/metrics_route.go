@@ -8,12 +8,14 @@ import (
 
 // Route is what is counted of one route. Requests find it by a pointer that was resolved when the configuration was
 // compiled. It is safe for concurrent use.
+//
+// What a request touches lies close together: with many routes, that it has to come from memory is most of its cost.
 type Route struct {
+	own    []atomic.Pointer[cell] // of stripes, once there is much to count; none if there is but one
+	base   cell
 	name   string
 	label  []byte                   // as lines of the access log have it
 	limits atomic.Pointer[[]string] // labels
-	base   cell
-	own    []atomic.Pointer[cell] // of stripes, once there is much to count
 
 	left   time.Time // when the configuration lost it; zero: it has it. Under Metrics.mu, as is what follows
 	ledger *ledger   // nil: nothing was counted yet
@@ -33,7 +35,10 @@ type Upstream struct {
 const crowd = 4096
 
 func newRoute(name string, stripes int) *Route {
-	r := &Route{name: name, own: make([]atomic.Pointer[cell], stripes)}
+	r := &Route{name: name}
+	if stripes > 1 {
+		r.own = make([]atomic.Pointer[cell], stripes)
+	}
 	r.label = appendText(nil, `,"route":"`, name, longestText)
 	r.limits.Store(&[]string{"", "other"})
 	return r
@@ -56,11 +61,14 @@ func (r *Route) Begin(m *Metrics, stripe uint32) { r.cell(stripe & m.mask).inFli
 
 // cell is where a stripe counts.
 func (r *Route) cell(stripe uint32) *cell {
+	if len(r.own) == 0 {
+		return &r.base
+	}
 	own := &r.own[stripe]
 	if c := own.Load(); c != nil {
 		return c
 	}
-	if len(r.own) == 1 || r.base.requests.Load() < crowd {
+	if r.base.requests.Load() < crowd {
 		return &r.base
 	}
 	own.CompareAndSwap(nil, &cell{})
@@ -88,20 +96,29 @@ type cell struct {
 	inFlight          atomic.Int64
 	requests          atomic.Uint64
 	bytesIn, bytesOut atomic.Uint64
-	tiers             [mostTiers]atomic.Pointer[outcomes]
+	untiered          outcomes // of requests of no tier
 	duration          histogram
 	upstream          histogram
 	overhead          histogram
-	_                 [64]byte // what follows in memory is another's
+	tiers             [mostTiers]atomic.Pointer[outcomes] // the first is never used
+	_                 [64]byte                            // what follows in memory is another's
 }
 
+// outcomes is where the requests of a tier are counted.
 func (c *cell) outcomes(tier int) *outcomes {
-	p := &c.tiers[tier]
-	if o := p.Load(); o != nil {
+	if o := c.counted(tier); o != nil {
 		return o
 	}
-	p.CompareAndSwap(nil, &outcomes{})
-	return p.Load()
+	c.tiers[tier].CompareAndSwap(nil, &outcomes{})
+	return c.tiers[tier].Load()
+}
+
+// counted is outcomes if any request of the tier was counted, else it may be nil.
+func (c *cell) counted(tier int) *outcomes {
+	if tier == labelNone {
+		return &c.untiered
+	}
+	return c.tiers[tier].Load()
 }
 
 // outcomes is how the requests of one tier ended.
