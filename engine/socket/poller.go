@@ -163,7 +163,7 @@ func (p *Poller) register(c *Conn) error {
 	s.conn = c
 	s.taken++
 	event := unix.EpollEvent{
-		Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET,
+		Events: unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET,
 		Fd:     int32(c.seat), Pad: int32(s.taken), // #nosec G115 -- the two halves of a number
 	}
 	p.mu.Unlock()

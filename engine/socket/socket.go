@@ -27,8 +27,10 @@ type Conn struct {
 	seat          uint32
 	local, remote net.Addr
 
-	users   atomic.Int64 // of fd, right now, and closing or freed
-	ended   atomic.Bool  // the peer has ended, or the connection broke: reads have to find that
+	users atomic.Int64 // of fd, right now, and closing or freed
+	// ended says that the peer has ended, or the connection broke, and reads have to find that; or that the peer sends
+	// urgent bytes, at which reads stop short of what else there is.
+	ended   atomic.Bool
 	in, out way
 	// drained says that all there was has been read, unless in is stirred: it is one more than how often the Poller had
 	// asked by then. 0: there may be more.
@@ -79,7 +81,7 @@ func (c *Conn) Close() error {
 
 // tell tells of what happened.
 func (c *Conn) tell(events uint32) {
-	if events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+	if events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR|unix.EPOLLPRI) != 0 {
 		c.ended.Store(true)
 		c.in.stir()
 		c.out.stir()
