@@ -107,8 +107,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 			return 0, c.fault("read", os.ErrDeadlineExceeded)
 		}
 		if c.drained.Load() > 0 && !c.within && !c.ended.Load() {
-			c.in.pause()
-			c.drained.Store(0)
+			c.pause()
 			continue
 		}
 		if !c.enter() {
@@ -123,7 +122,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 		case errno == unix.EAGAIN:
 			c.drain()
 			if c.ended.Load() {
-				c.in.pause()
+				c.pause()
 			}
 			continue
 		case errno != 0:
@@ -136,6 +135,14 @@ func (c *Conn) Read(p []byte) (int, error) {
 		}
 		return n, nil
 	}
+}
+
+// pause waits until something may have happened. At no time is the connection calm, and drained from before: another
+// goroutine would take it for quiet, though it was told that it is not.
+func (c *Conn) pause() {
+	c.in.pause()
+	c.drained.Store(0)
+	c.in.calm()
 }
 
 // drain says that all there was has been read.
@@ -157,6 +164,7 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 			n += sent
 		case unix.EAGAIN:
 			c.out.pause()
+			c.out.calm()
 		default:
 			return n, c.fault("write", os.NewSyscallError("send", errno))
 		}
@@ -174,12 +182,11 @@ func (c *Conn) Await(attempt func() (done bool)) error {
 		case c.in.late.Load():
 			return c.fault("read", os.ErrDeadlineExceeded)
 		case c.drained.Load() > 0 && !c.ended.Load():
-			c.in.pause()
-			c.drained.Store(0)
+			c.pause()
 		case c.try(attempt):
 			return nil
 		case c.ended.Load():
-			c.in.pause()
+			c.pause()
 		}
 	}
 }
@@ -225,7 +232,7 @@ func (c *Conn) Quiet() (quiet bool) {
 		return false
 	}
 	defer c.leave()
-	if c.Settled() && c.in.state.Load() != stirred {
+	if c.in.state.Load() != stirred && c.Settled() { // in this order: see pause
 		return true
 	}
 	_, errno := call(unix.SYS_RECVFROM, uintptr(c.fd), c.peeked[:], unix.MSG_PEEK) // #nosec G115 -- a descriptor

@@ -40,9 +40,9 @@ func (w *way) stir() {
 	}
 }
 
-// pause waits until the way is stirred, and calms it.
+// pause waits until the way is stirred. It is to be calmed then, before its goroutine looks what happened.
 func (w *way) pause() {
-	if w.state.CompareAndSwap(stirred, calm) {
+	if w.state.Load() == stirred {
 		return
 	}
 	if w.wake == nil {
@@ -51,8 +51,9 @@ func (w *way) pause() {
 	if w.state.CompareAndSwap(calm, awaited) {
 		<-w.wake
 	}
-	w.state.Store(calm)
 }
+
+func (w *way) calm() { w.state.Store(calm) }
 
 // doze lets the way be without a goroutine, unless it is stirred.
 func (w *way) doze() bool { return w.state.CompareAndSwap(calm, asleep) }
