@@ -213,6 +213,21 @@ func TestDeadlineMoves(t *testing.T) {
 	}
 }
 
+// TestDeadlineOfAnyClock: a deadline that was told by the wall clock does not move with that: when its timer goes off it
+// would be taken for one that was moved away, and be for ever.
+func TestDeadlineOfAnyClock(t *testing.T) {
+	one, _ := both(t, startPoller(t), "tcp")
+	wall := time.Now().Add(time.Hour).Round(0)
+	if err := one.SetDeadline(wall); err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range []*way{&one.in, &one.out} {
+		if kept := w.deadline; kept == kept.Round(0) || kept.Sub(wall).Abs() > time.Minute {
+			t.Errorf("%v is kept as %v", wall, kept)
+		}
+	}
+}
+
 // TestSettled: a connection that the poller has looked at since it was read is known to be silent, or not, without asking.
 func TestSettled(t *testing.T) {
 	p := startPoller(t)

@@ -65,8 +65,11 @@ func (w *way) until(t time.Time) (over bool) {
 	if w.over {
 		return true
 	}
-	w.deadline = t
-	left := time.Until(t)
+	now := time.Now()
+	left := t.Sub(now)
+	if w.deadline = t; !t.IsZero() {
+		w.deadline = now.Add(left) // which no clock that is set back can put off
+	}
 	w.late.Store(!t.IsZero() && left <= 0)
 	switch {
 	case w.late.Load():
