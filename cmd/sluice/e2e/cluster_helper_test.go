@@ -322,7 +322,7 @@ func (c *cluster) expectLimit(forgiven float64) {
 	got, late := c.excess(clusterRate), time.Duration(c.late.Load())
 	forgiven += clusterRate * min(late.Seconds(), 0.1)
 	if raceDetector() {
-		forgiven += clusterPercent
+		forgiven += 10 * clusterPercent // gossip is late then: who counts a part twice, or not at all, passes more
 	}
 	c.t.Logf("%d requests, at worst %v late; excess %.1f, %.2f %% of the first second's", c.asked.Load(), late, got, got/clusterPercent)
 	if got > forgiven {
