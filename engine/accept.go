@@ -13,12 +13,15 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/sluice-gateway/sluice/engine/config"
+	"github.com/sluice-gateway/sluice/engine/socket"
 )
 
 const (
 	maxWorkers = 1 << 20
 	// acceptPause is how long accepting rests when it fails for want of descriptors or memory.
 	acceptPause = 20 * time.Millisecond
+	// adoptTries is how often it is tried with a connection that was accepted.
+	adoptTries = 50
 )
 
 // address is one place to accept connections.
@@ -111,7 +114,7 @@ func (e *Engine) retain(snap *snapshot) {
 // Accept waits for a client. io.EOF means that the socket was closed.
 func (a *acceptor) Accept() (net.Conn, error) {
 	for {
-		socket, err := a.Listener.Accept()
+		client, err := a.Listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return nil, io.EOF
 		}
@@ -121,16 +124,29 @@ func (a *acceptor) Accept() (net.Conn, error) {
 			continue
 		}
 		if limit := a.engine.snapshot.Load().server.maxConnections; limit > 0 && a.engine.conns.count() >= limit {
-			a.engine.refuse(socket, a.address.secure)
+			a.engine.refuse(client, a.address.secure)
 			continue
 		}
-		polled, err := a.engine.poller.Adopt(socket)
-		if err != nil {
-			a.engine.log.Error().Err(err).Str("address", a.address.name).Msg("cannot accept a connection")
-			continue
+		if polled := a.adopt(client); polled != nil {
+			return lent{newConn(a.engine, polled, a.tls())}, nil
 		}
-		return lent{newConn(a.engine, polled, a.tls())}, nil
 	}
+}
+
+// adopt has a client's socket watched; nil: it cannot be, and is closed. That takes one more descriptor for a moment.
+// While there is none the client waits, and those who come after it wait with the system: who fetches them to close
+// them turns everybody away as fast as they come.
+func (a *acceptor) adopt(client net.Conn) *socket.Conn {
+	for range adoptTries {
+		polled, err := a.engine.poller.Adopt(client)
+		if err == nil {
+			return polled
+		}
+		a.engine.log.Error().Err(err).Str("address", a.address.name).Msg("cannot accept a connection")
+		time.Sleep(acceptPause)
+	}
+	_ = client.Close()
+	return nil
 }
 
 func (a *acceptor) tls() *tls.Config {
@@ -144,7 +160,7 @@ func (a *acceptor) tls() *tls.Config {
 }
 
 // refuse answers a connection beyond the limit, if that can be done without waiting, and closes it.
-func (e *Engine) refuse(socket net.Conn, secure bool) {
+func (e *Engine) refuse(client net.Conn, secure bool) {
 	e.metrics.Refuse() // first: who has the answer finds it counted
 	if !secure {
 		id := e.appendRequestID(nil)
@@ -157,10 +173,10 @@ func (e *Engine) refuse(socket net.Conn, secure bool) {
 		head = appendDate(head, time.Now())
 		// The length tells a client that has it all, even if a reset follows: nobody reads its request.
 		head = fmt.Appendf(head, "Connection: close\r\nContent-Length: %d\r\n\r\n", len(body))
-		_ = socket.SetWriteDeadline(time.Now().Add(acceptPause))
-		_, _ = socket.Write(append(head, body...))
+		_ = client.SetWriteDeadline(time.Now().Add(acceptPause))
+		_, _ = client.Write(append(head, body...))
 	}
-	_ = socket.Close()
+	_ = client.Close()
 }
 
 // buffers lends what bodies and tunnels pass through.

@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -43,6 +44,61 @@ func TestReloadTurnsTLSOn(t *testing.T) {
 		}
 	}
 }
+
+// TestAcceptWithoutDescriptors: a client for which there is no descriptor at first is served once there is one.
+func TestAcceptWithoutDescriptors(t *testing.T) {
+	g := startGateway(t, publicRoute(rawServer(t, smallAnswer)))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	a := &acceptor{Listener: needyListener{Listener: l}, engine: g.Engine}
+	accepted, err := a.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer accepted.Close()
+		_, _ = accepted.Write([]byte("hello"))
+	}()
+	if got, err := io.ReadAll(client); string(got) != "hello" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// needyListener gives connections whose descriptors cannot be copied at first.
+type needyListener struct{ net.Listener }
+
+func (l needyListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &needyConn{TCPConn: c.(*net.TCPConn), left: 2}, nil
+}
+
+type needyConn struct {
+	*net.TCPConn
+	left int
+}
+
+func (c *needyConn) SyscallConn() (syscall.RawConn, error) {
+	raw, err := c.TCPConn.SyscallConn()
+	if c.left--; c.left >= 0 {
+		return needyRaw{raw}, err
+	}
+	return raw, err
+}
+
+type needyRaw struct{ syscall.RawConn }
+
+func (needyRaw) Control(func(fd uintptr)) error { return syscall.EMFILE }
 
 func speaksTLS(t *testing.T, address string) bool {
 	t.Helper()

@@ -121,7 +121,8 @@ func (p *Poller) Close() error {
 	return p.epoll.Close()
 }
 
-// Adopt makes a Conn of a connection, which is the caller's no more, unless the error is ErrNoSocket.
+// Adopt makes a Conn of a connection, which is the caller's no more, unless there is an error. It may be tried again if
+// that was for want of descriptors. ErrNoSocket means that it never works.
 func (p *Poller) Adopt(c net.Conn) (*Conn, error) {
 	sc, ok := c.(syscall.Conn)
 	if !ok {
@@ -132,16 +133,15 @@ func (p *Poller) Adopt(c net.Conn) (*Conn, error) {
 		return nil, ErrNoSocket
 	}
 	s := &Conn{poller: p, local: c.LocalAddr(), remote: c.RemoteAddr()}
-	// The net package's poller has to let go of the socket, and does so with the descriptor.
 	var failed error
 	err = raw.Control(func(fd uintptr) { s.fd, failed = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) })
-	_ = c.Close()
 	if err = errors.Join(err, failed); err == nil {
 		err = p.register(s)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot poll a connection: %w", err)
 	}
+	_ = c.Close() // the net package's poller lets go of the socket with its descriptor only
 	return s, nil
 }
 

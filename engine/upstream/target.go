@@ -185,6 +185,7 @@ func (t *Target) dial(ctx context.Context) (*Conn, error) {
 	}
 	below, err := t.poller.Adopt(dialled)
 	if err != nil {
+		_ = dialled.Close()
 		return nil, err
 	}
 	stream := net.Conn(below)
