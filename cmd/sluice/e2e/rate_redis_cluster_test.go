@@ -27,8 +27,15 @@ func TestRateRedisAwayInACluster(t *testing.T) {
 		}
 		return true
 	})
-	seen := f.flood(8, 6*burst, func() {})
-	if passed := seen[200]; passed > burst*3/2 || passed < burst*9/10 {
-		t.Errorf("%d of %d passed: %v", passed, burst, seen)
+	// Neither may pass what the other one might have passed unheard: the last of a burst wait until it is heard.
+	passed := f.flood(8, 6*burst, func() {})[200]
+	eventually(t, "nearly all of the burst has passed", func() bool {
+		if passed < burst*9/10 {
+			passed += f.flood(8, burst/10, func() {})[200]
+		}
+		return passed >= burst*9/10
+	})
+	if passed > burst*3/2 {
+		t.Errorf("%d of %d passed", passed, burst)
 	}
 }
