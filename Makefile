@@ -35,7 +35,8 @@ lint: vet ## vet, gofmt, go.mod
 	$(GO) mod tidy -diff
 
 unit: ## unit, property and end-to-end tests, under the race detector
-	$(GO) test -race -timeout 12m $(PACKAGES)
+	$(GO) test -race -timeout 12m $$($(GO) list $(PACKAGES) | grep -v /e2e$$)
+	$(GO) test -race -timeout 12m ./cmd/sluice/e2e # alone: many processes, which look at the clock
 	$(GO) test -run 'Alloc|Memory|Flood' -timeout 5m $(PACKAGES)
 
 versus: ## the rivals' module builds, and all in it agree
