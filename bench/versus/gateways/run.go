@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -75,8 +77,14 @@ func (r *runner) run(names string) (report, error) {
 		}
 		defer p.stop()
 	}
+	asked, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	var failed []error
 	for _, s := range scenarios {
+		if asked.Err() != nil { // what has been measured is not lost
+			r.skip(s.name, "", "the run was ended before")
+			continue
+		}
 		if err := r.scenario(s); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", s.name, err))
 			r.skip(s.name, "", "it failed")
