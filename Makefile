@@ -36,7 +36,7 @@ lint: vet ## vet, gofmt, go.mod
 
 unit: ## unit, property and end-to-end tests, under the race detector
 	$(GO) test -race -timeout 12m $$($(GO) list $(PACKAGES) | grep -v /e2e$$)
-	$(GO) test -race -timeout 12m ./cmd/sluice/e2e # alone: many processes, which look at the clock
+	$(GO) test -race -parallel 3 -timeout 12m ./cmd/sluice/e2e # alone: many processes, which look at the clock
 	$(GO) test -run 'Alloc|Memory|Flood' -timeout 5m $(PACKAGES)
 
 versus: ## the rivals' module builds, and all in it agree
