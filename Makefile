@@ -38,6 +38,7 @@ unit: ## unit, property and end-to-end tests, under the race detector
 	$(GO) test -race -timeout 12m $$($(GO) list $(PACKAGES) | grep -v /e2e$$)
 	$(GO) test -race -parallel 3 -timeout 12m ./cmd/sluice/e2e # alone: many processes, which look at the clock
 	$(GO) test -run 'Alloc|Memory|Flood' -timeout 5m $(PACKAGES)
+	$(GO) test -run 'ClusterKeepsOneLimit|ClusterMemberKilled' -timeout 5m ./cmd/sluice/e2e # to the percent: the race detector makes gossip late
 
 versus: ## the rivals' module builds, and all in it agree
 	cd bench/versus && $(GO) vet ./... && $(GO) test ./...
