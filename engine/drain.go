@@ -119,5 +119,4 @@ func (e *Engine) shutdown() {
 		p.CloseIdle()
 	}
 	_ = e.poller.Close()
-	e.polling.Wait()
 }

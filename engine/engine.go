@@ -53,7 +53,6 @@ type Engine struct {
 	watcher      *watch.Watcher // nil: the kernel has no watches left
 
 	poller     *socket.Poller // of connections on both sides
-	polling    sync.WaitGroup
 	conns      conns
 	dormitory  dormitory
 	exchanges  exchanges
@@ -200,7 +199,7 @@ func (e *Engine) Start() error {
 		return err
 	}
 	ctx := e.life
-	e.polling.Go(e.poller.Run)
+	e.poller.Start()
 	e.logging.start(context.Background(), e.access.Run)
 	e.startMethods(e.snapshot.Load())
 	e.startLimitStore(e.snapshot.Load())

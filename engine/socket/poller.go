@@ -40,6 +40,8 @@ type Poller struct {
 	// asked is how often the system has been asked what happened. When told is as much, all of it was told.
 	asked, told atomic.Uint64
 
+	running sync.WaitGroup
+
 	mu     sync.Mutex
 	seats  []seat
 	free   []uint32 // seats
@@ -53,7 +55,7 @@ type seat struct {
 	taken uint32 // how often, so far
 }
 
-// NewPoller opens a Poller. It does nothing before Run.
+// NewPoller opens a Poller. It does nothing before Start.
 func NewPoller() (*Poller, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err == nil {
@@ -69,8 +71,10 @@ func NewPoller() (*Poller, error) {
 	return p, nil
 }
 
-// Run tells Conns what happens until Close.
-func (p *Poller) Run() {
+// Start tells Conns what happens, on a goroutine that ends with Close.
+func (p *Poller) Start() { p.running.Go(p.run) }
+
+func (p *Poller) run() {
 	events, told := make([]unix.EpollEvent, most), make([]*Conn, most)
 	_ = p.raw.Read(func(fd uintptr) (never bool) {
 		for p.look(int(fd), events, told) >= busy { // #nosec G115 -- a descriptor
@@ -104,7 +108,7 @@ func (p *Poller) look(epoll int, events []unix.EpollEvent, told []*Conn) int {
 	return n
 }
 
-// Close closes all connections that there still are, and lets Run return.
+// Close closes all connections that there still are, and returns when nothing is told any more.
 func (p *Poller) Close() error {
 	p.mu.Lock()
 	p.closed = true
@@ -118,7 +122,9 @@ func (p *Poller) Close() error {
 	for _, c := range left {
 		_ = c.Close()
 	}
-	return p.epoll.Close()
+	err := p.epoll.Close()
+	p.running.Wait()
+	return err
 }
 
 // Adopt makes a Conn of a connection, which is the caller's no more, unless there is an error. It may be tried again if

@@ -22,12 +22,8 @@ func startPoller(t testing.TB) *Poller {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var run sync.WaitGroup
-	run.Go(p.Run)
-	t.Cleanup(func() {
-		_ = p.Close()
-		run.Wait()
-	})
+	p.Start()
+	t.Cleanup(func() { _ = p.Close() })
 	return p
 }
 

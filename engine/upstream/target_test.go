@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"sync"
 	"testing"
 	"time"
 
@@ -59,12 +58,8 @@ func startPoller(t testing.TB) *socket.Poller {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var run sync.WaitGroup
-	run.Go(p.Run)
-	t.Cleanup(func() {
-		_ = p.Close()
-		run.Wait()
-	})
+	p.Start()
+	t.Cleanup(func() { _ = p.Close() })
 	return p
 }
 
