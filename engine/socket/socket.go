@@ -35,8 +35,10 @@ type Conn struct {
 	// drained says that all there was has been read, unless in is stirred: it is one more than how often the Poller had
 	// asked by then. 0: there may be more.
 	drained atomic.Uint64
-	within  bool // Await; the reader's
-	shut    bool // likewise
+	turn    atomic.Uint64 // see Turn
+	taken   uint64        // see Taken; the reader's
+	within  bool          // Await; likewise
+	shut    bool          // likewise
 	peeked  [1]byte
 }
 
@@ -113,6 +115,8 @@ func (c *Conn) Read(p []byte) (int, error) {
 		if !c.enter() {
 			return 0, c.fault("read", net.ErrClosed)
 		}
+		turn := c.turn.Load() + 1 // nobody else counts
+		c.turn.Store(turn)
 		n, errno := call(unix.SYS_RECVFROM, uintptr(c.fd), p, 0) // #nosec G115 -- a descriptor
 		c.leave()
 		switch {
@@ -129,6 +133,8 @@ func (c *Conn) Read(p []byte) (int, error) {
 			return 0, c.fault("read", os.NewSyscallError("recv", errno))
 		case n == 0:
 			return 0, io.EOF
+		case c.taken == 0:
+			c.taken = turn
 		}
 		if n < len(p) && n < longest {
 			c.drain()
@@ -217,6 +223,18 @@ func (c *Conn) try(attempt func() bool) (done bool) {
 // Shut lets Read fail at once, as after a deadline, until it is called with false: what a layer above gives meanwhile, it
 // had taken in before. It is for the goroutine that reads.
 func (c *Conn) Shut(shut bool) { c.shut = shut }
+
+// Turn is how often reads have begun to ask the system for bytes. Who finds the connection quiet, and asks for the Turn
+// then, knows when bytes were taken that had come before: in that one, or an earlier one. It may be called from any
+// goroutine.
+func (c *Conn) Turn() uint64 { return c.turn.Load() }
+
+// Taken is the Turn that took the first of the bytes that have been read since Taken was last called; 0: none have. It is
+// for the goroutine that reads.
+func (c *Conn) Taken() (turn uint64) {
+	turn, c.taken = c.taken, 0
+	return turn
+}
 
 // Settled says that Quiet needs no system call: if anything came since the last read that took all there was, the
 // Poller has told so.

@@ -42,6 +42,8 @@ type lane struct {
 	queue      ring
 	sent       int       // of the queue
 	answered   int       // since it is a lane
+	stale      uint64    // the last turn of the socket that may have taken what came before the requests under way were sent
+	before     int       // how many had been answered by then
 	out, spare []byte    // requests to be sent; a buffer that is not in use
 	resting    bool      // the sender waits for kick
 	writing    bool      // or is at work
@@ -138,6 +140,9 @@ func (l *lane) open(conn *Conn) {
 	conn.lane = l
 	conn.reader = conn.readers.acquire(conn)
 	conn.forgetDeadlines()
+	if conn.socket != nil {
+		conn.socket.Taken()
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	l.conn, l.connected = conn, true

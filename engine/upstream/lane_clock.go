@@ -30,7 +30,18 @@ func (l *lane) read(b []byte) (int, error) {
 func (l *lane) note(now time.Time) {
 	l.group.mu.Lock()
 	defer l.group.mu.Unlock()
-	l.readAt, l.asked = now, l.answered+l.sent
+	l.readAt = now
+	if l.conn.socket == nil {
+		l.asked = l.answered + l.sent
+		return
+	}
+	switch turn := l.conn.socket.Taken(); {
+	case turn == 0: // TLS had them: they came along with the last ones
+	case turn <= l.stale:
+		l.asked = l.before
+	default:
+		l.asked = l.answered + l.sent
+	}
 }
 
 func (l *lane) credit() {

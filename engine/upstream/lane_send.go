@@ -49,7 +49,7 @@ func (l *lane) take(now time.Time) (batch []byte) {
 	if l.ended || len(l.out) == 0 {
 		return nil
 	}
-	if l.sent == 0 && l.answered > 0 && l.conn.socket != nil && !l.conn.clean() {
+	if l.sent == 0 && !l.fit() {
 		l.moveRest(0)
 		l.tainted = true
 		l.stir()
@@ -75,6 +75,21 @@ func (l *lane) take(now time.Time) (batch []byte) {
 		l.arm(l.soonest)
 	}
 	return batch
+}
+
+// fit says whether nothing that nobody asked for waits to be read, when no request is under way. What has been read of
+// that already, and not been noted, is known by its turn. A new connection is always fit: TLS has things to say on it. It
+// is called with the group's lock held.
+func (l *lane) fit() bool {
+	s := l.conn.socket
+	if s == nil || l.answered == 0 && !l.conn.Reused() {
+		return true
+	}
+	if !s.Quiet() {
+		return false
+	}
+	l.stale, l.before = s.Turn(), l.answered // after Quiet: what has been read meanwhile counts
+	return true
 }
 
 // ring is a queue of places. Its zero value is empty.
