@@ -52,17 +52,17 @@ type conn struct {
 	broken error       // what it found, if not a request's first bytes
 	readBy time.Time   // when reads give up; see idleBy
 
-	clock         time.Time // when it was last looked at, at the end of a write
-	served        int       // requests so far
-	stripe        uint32    // see telemetry.Record
-	tlsVersion    string    // once it is known
-	received      uint64    // bytes of the stream
-	written       uint64
-	stalled       time.Duration // in writes that the client made wait
-	mustLinger    bool          // the client may still be sending
-	begun         bool          // to be attended to
-	writeDeadline time.Time
-	x             *exchange
+	clock      time.Time // when it was last looked at, at the end of a write
+	served     int       // requests so far
+	stripe     uint32    // see telemetry.Record
+	tlsVersion string    // once it is known
+	received   uint64    // bytes of the stream
+	written    uint64
+	stalled    time.Duration // in writes that the client made wait
+	mustLinger bool          // the client may still be sending
+	begun      bool          // to be attended to
+	patience   time.Duration // of writes; see write
+	x          *exchange
 
 	leased    atomic.Pointer[upstream.Tether] // of the exchange's lease, for whoever may cut it while we wait
 	gone      atomic.Bool                     // the client left
@@ -271,14 +271,12 @@ func (s source) Read(p []byte) (int, error) {
 // Write writes a part of a response.
 func (c *conn) Write(p []byte) (int, error) { return c.write(p, time.Now()) }
 
-// write is Write at now. The client must take it within body_idle_timeout; the deadline
-// is moved only when a quarter of that has gone by, for moving it costs more than most writes.
+// write is Write at now. A client that takes nothing for body_idle_timeout is given up.
 func (c *conn) write(p []byte, now time.Time) (int, error) {
-	pause := c.engine.snapshot.Load().server.bodyIdleTimeout
-	if c.writeDeadline.Sub(now) < pause-pause/4 {
-		c.writeDeadline = now.Add(pause)
-		if err := c.SetWriteDeadline(c.writeDeadline); err != nil {
-			return 0, err
+	if pause := c.engine.snapshot.Load().server.bodyIdleTimeout; pause != c.patience {
+		c.patience = pause
+		if s, ok := c.socket.(*socket.Conn); ok {
+			s.SetPatience(pause)
 		}
 	}
 	n, err := c.Conn.Write(p)

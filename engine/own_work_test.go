@@ -28,7 +28,6 @@ func (c *eager) Write(p []byte) (int, error) {
 }
 
 func (c *eager) SetReadDeadline(time.Time) error  { return nil }
-func (c *eager) SetWriteDeadline(time.Time) error { return nil }
 func (c *eager) RemoteAddr() net.Addr             { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 4711} }
 func (c *eager) Close() error                     { return nil }
 

@@ -40,6 +40,8 @@ type Conn struct {
 	within  bool          // Await; likewise
 	shut    bool          // likewise
 	peeked  [1]byte
+
+	patience atomic.Int64 // see SetPatience; 0: there is a deadline, or none
 }
 
 // Parts of Conn.users.
@@ -156,8 +158,9 @@ func (c *Conn) drain() { c.drained.Store(c.poller.asked.Load() + 1) }
 
 // Write writes all of p.
 func (c *Conn) Write(p []byte) (n int, err error) {
+	var s stall
 	for n < len(p) {
-		if c.out.late.Load() {
+		if c.out.late.Load() && !c.bear(&s) {
 			return n, c.fault("write", os.ErrDeadlineExceeded)
 		}
 		if !c.enter() {
@@ -169,6 +172,7 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 		case 0:
 			n += sent
 		case unix.EAGAIN:
+			c.stop(&s, n)
 			c.out.pause()
 			c.out.calm()
 		default:
@@ -296,7 +300,10 @@ func (c *Conn) SetDeadline(t time.Time) error {
 func (c *Conn) SetReadDeadline(t time.Time) error { return c.set(&c.in, t) }
 
 // SetWriteDeadline ends writes at t, also the one under way; zero: never.
-func (c *Conn) SetWriteDeadline(t time.Time) error { return c.set(&c.out, t) }
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	c.patience.Store(0)
+	return c.set(&c.out, t)
+}
 
 func (c *Conn) set(w *way, t time.Time) error {
 	if w.until(t) {
