@@ -27,9 +27,9 @@ func (c *eager) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (c *eager) SetReadDeadline(time.Time) error  { return nil }
-func (c *eager) RemoteAddr() net.Addr             { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 4711} }
-func (c *eager) Close() error                     { return nil }
+func (c *eager) SetReadDeadline(time.Time) error { return nil }
+func (c *eager) RemoteAddr() net.Addr            { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 4711} }
+func (c *eager) Close() error                    { return nil }
 
 // fullTables is everything that users switch on: authentication, a limit, prefixes taken away, the access log.
 func fullTables(t testing.TB, target, limit string) (tables, key, token string) {
