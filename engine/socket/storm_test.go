@@ -29,6 +29,8 @@ func TestStorm(t *testing.T) {
 			seed := rand.Uint64()
 			t.Log("seed ", seed)
 			var meddling, talks sync.WaitGroup
+			defer meddling.Wait()
+			defer close(s.ended)
 			for i := range uint64(16) {
 				one, other := both(t, s.poller, []string{"tcp", "unix"}[i%2])
 				_ = one.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, 4<<10) }) // #nosec G115 -- a descriptor
@@ -45,8 +47,6 @@ func TestStorm(t *testing.T) {
 			quiet := make(chan struct{})
 			go func() { talks.Wait(); close(quiet) }()
 			s.watch(quiet)
-			close(s.ended)
-			meddling.Wait()
 		})
 	}
 }

@@ -40,6 +40,7 @@ type Conn struct {
 	mu      sync.Mutex
 	headBy  time.Time // set by HeadBy
 	arrived bool      // the head has come: HeadBy is too late
+	looked  bool      // see hasCome
 	reads   span
 	writes  span
 
@@ -100,7 +101,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	}
 	for {
 		n, err := c.Conn.Read(p)
-		if err == nil || n > 0 || !isTimeout(err) || !c.readOn() {
+		if err == nil || n > 0 || !isTimeout(err) || !c.readOn() && !c.hasCome() {
 			return n, err
 		}
 	}
@@ -111,6 +112,19 @@ func (c *Conn) readOn() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.reads.early(time.Now()) && c.SetReadDeadline(c.reads.set) == nil
+}
+
+// hasCome says, once for each exchange, that a part of the head is there though its time is over, and lets it be read: it
+// was in time, and we were not.
+func (c *Conn) hasCome() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.arrived || c.looked || c.socket == nil || c.socket.Quiet() {
+		return false
+	}
+	c.looked = true
+	c.reads.set = time.Now().Add(lateAnswer)
+	return c.SetReadDeadline(c.reads.set) == nil
 }
 
 // readBy lets reads wait until deadline; a zero one means none.
@@ -289,7 +303,7 @@ func (c *Conn) CloseWrite() error {
 
 func (c *Conn) reset() {
 	c.exchanges++
-	c.headBy, c.arrived = time.Time{}, false
+	c.headBy, c.arrived, c.looked = time.Time{}, false, false
 	c.head = c.head[:0]
 	c.idle, c.limit = 0, time.Time{}
 	c.response.persistent = false
