@@ -196,13 +196,14 @@ func (s *storm) meddle(c *stormEnd, r *rand.Rand) {
 	}
 }
 
-// churn opens and closes connections: their seats become others'.
+// churn opens and closes connections: their seats become others'. It leaves time for the rest: the system takes long for
+// that, and for what is left of closed ones.
 func (s *storm) churn() {
 	for {
 		select {
 		case <-s.ended:
 			return
-		default:
+		case <-time.After(time.Millisecond):
 		}
 		one, other := both(s, s.poller, "tcp")
 		over := make(chan error, 1)
