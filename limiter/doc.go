@@ -107,10 +107,11 @@
 // limit, and their sum to the limit. Of a node that is killed, its U is lost, which is bounded by its share. One that
 // begins anew takes the debts of a peer over (Snapshot, Restore).
 //
-// A peer that is back soon was starved, or dead. Once it has told all, what was debited for it in excess of that is given
+// A peer that is back soon was starved. Once it has told all, what was debited for it in excess of that is given
 // back. Else those that had called it silent would go on seeing less in the bucket than others do, and it takes little:
 // while all are at the limit, who sees ten tokens less than his peers gets a third of what they get, and who sees a
-// hundred less gets nothing, for as long as the load lasts.
+// hundred less gets nothing. A peer that has begun anew will never tell what it took before it was met: nothing is given
+// back for that.
 //
 // Views that differ for other reasons are not brought together. They may: a node that was starved while its bucket
 // filled up, and takes from it before it has heard what was taken meanwhile, counts both in full. To tell each other what

@@ -43,7 +43,7 @@ type peer struct {
 	in      *session
 	met     bool // our frames count there
 	known   bool // it was met, in this life or another
-	missed  bool // some frames of when it was silent will never come
+	missed  bool // some of when it was silent will never be told, or may not
 
 	challenge uint64
 	theirs    uint64
@@ -74,13 +74,13 @@ func newPeer(index int, m Peer, now time.Duration) *peer {
 	}
 }
 
-// renew begins with another life of a peer.
+// renew begins with another life of a peer. What a new one let pass before it was met will not be told: it was alone.
 func (n *Node) renew(now time.Duration, p *peer, s *session) {
 	n.count(p, false)
 	if p.state == limiter.Alive {
 		p.state = limiter.Silent
 	}
-	p.in, p.met, p.missed = s, false, false
+	p.in, p.met, p.missed = s, false, p.known
 	p.route = route{hash: p.route.hash}
 	p.acks, p.delivery = acks{out: ack{base: s.seen.base}}, delivery{sent: new([ringSize]sending)}
 	for i := range n.log.ring {
