@@ -113,10 +113,16 @@
 // hundred less gets nothing. A peer that has begun anew will never tell what it took before it was met: nothing is given
 // back for that.
 //
-// Views that differ for other reasons are not brought together. They may: a node that was starved while its bucket
-// filled up, and takes from it before it has heard what was taken meanwhile, counts both in full. To tell each other what
-// is seen would not say who is right, the one who counted something twice or those who were never told; and if all
-// went by who sees most, a single node that forgot a debt would make the fleet forget it. It ends when the load relents.
+// Views may differ for other reasons: a node that was starved while its bucket filled up, and takes from it before it
+// has heard what was taken meanwhile, counts both in full. No view says who is right, the one who counted something
+// twice or those who were never told; if all went by who sees most at any time, a single node that forgot a debt would
+// make the fleet forget it. But while all are at the limit, he has already: he takes all that comes in. So a node that
+// got less than 0.7 of its due for a second, while the fleet let pass what the rate grants, asks the peer who gets most
+// beyond his own due for his debts (Doubt). If that peer is at the limit, the node takes over what he sees, less what he
+// cannot have heard of; no more than nodes at the limit see, and once for each second that it got too little. So all have
+// their shares again some two seconds after the trouble, and no more passes than what nodes at the limit leave in a bucket
+// for the others: some tenth of a second's rate, once, and only if that peer was wrong. As it lifts no bucket further
+// than that, nobody can make a node admit more than its rate and burst by telling it wrong.
 //
 // Clocks. Deltas tell how long ago, never when: the nodes' clocks need not agree, except in rate. Windows are those of
 // the wall's clock, so its error s costs up to 2*s*rate at their borders; deltas of other windows are dropped.

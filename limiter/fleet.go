@@ -16,7 +16,8 @@ const (
 type Member struct {
 	Peer  int // its number, by which Merge knows it: small, and nobody else's until it is gone
 	State MemberState
-	// Missed says that some of what it let pass while it was silent, the last time, will never be told.
+	// Missed says that some of what it let pass while it was silent, the last time, will never be told, or may not: it
+	// has begun anew.
 	Missed bool
 }
 
@@ -133,6 +134,7 @@ func (l *Limiter) reckon(b *book, part int, now int64) {
 			r.last = 0
 			continue
 		}
+		l.weigh(r, uses, now, f)
 		if r.idle(now) {
 			b.hot.add(r.id) // to say so
 		}

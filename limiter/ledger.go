@@ -24,6 +24,7 @@ type ledger struct {
 	ticked int64 // when Drain was last called after an interval
 	before int64 // and the time before that
 	cold   int   // words of the summary of the cold list that are to be read yet
+	doubt  doubt
 	stats  LedgerStats
 	plain  stance // the present one, but for tolls: for Restore
 }
@@ -57,7 +58,7 @@ func newLedger(o Options) *ledger {
 		o.Interval = 50 * time.Millisecond
 	}
 	return &ledger{
-		interval: int64(o.Interval), pressing: make(chan struct{}, 1), peers: make([]peer, o.Peers), ticked: -int64(o.Interval),
+		interval: int64(o.Interval), pressing: make(chan struct{}, 1), peers: make([]peer, o.Peers), ticked: -int64(o.Interval), doubt: doubt{pause: doubtEvery},
 	}
 }
 
@@ -220,7 +221,7 @@ func (d *drainer) demand(delta *Delta, tag uint64, tokens int64, hot bool) {
 	}
 	r := &records.all[i]
 	r.tag, r.id, r.last = tag, delta.slot, max(d.now, 1)
-	r.tell(r.asked(tokens, d.now, d.limiter.ledger.interval), d.now)
+	r.tell(r.asked(tokens, int64(delta.Units), d.now, d.limiter.ledger.interval), d.now)
 	delta.Demand, delta.round = r.told, r.round
 	d.limiter.share(d.book, r, d.now)
 }

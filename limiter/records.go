@@ -25,6 +25,7 @@ type record struct {
 
 	demand  float64 // own, in tokens a minute, averaged
 	drained int64   // when it was sent last
+	rate    float32 // own, tokens admitted a second, averaged as that of peers is
 	told    uint32  // as it was sent last
 	// What peers may believe it to be is something that was sent in this round or the one before. A round ends when
 	// all have acknowledged something of it.
@@ -35,6 +36,9 @@ type record struct {
 	active int    // peers that use the bucket
 	sum    uint64 // of their demand
 	owing  bool   // some of them are silent, and their use is held
+
+	starved int64 // since when this node gets too little; 0: it does not
+	doubted bool  // and believes that its peers see more in the bucket
 }
 
 // peerUse is what one peer does with one bucket.
@@ -219,12 +223,15 @@ func (r *record) expire(uses []peerUse, peers []peer, now int64) {
 	}
 }
 
-// asked takes note of what clients asked of this node since the last time, and says their demand.
-func (r *record) asked(tokens, now, interval int64) uint32 {
+// asked takes note of what clients asked of this node since the last time, and what of it was admitted, and says their
+// demand.
+func (r *record) asked(tokens, passed, now, interval int64) uint32 {
 	dt := max(now-r.drained, int64(time.Millisecond))
 	if r.drained == 0 || dt > fresh {
 		r.demand = float64(tokens) * float64(time.Minute) / float64(interval)
+		r.rate = float32(float64(passed) * float64(time.Second) / float64(interval))
 	} else {
+		r.rate += (float32(float64(passed)*float64(time.Second)/float64(dt)) - r.rate) * float32(dt) / float32(dt+useFor)
 		r.demand += (float64(tokens)*float64(time.Minute)/float64(dt) - r.demand) * float64(dt) / float64(dt+demandFor)
 	}
 	r.drained = now

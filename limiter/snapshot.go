@@ -4,8 +4,8 @@ import "time"
 
 // Snapshot tells the debts of shared buckets to a node that joins, a page at a time: as much as to can hold. cursor is
 // zero at first, then what the call before returned; zero is returned at the end. Units is here all that a bucket
-// lacks, but for what is about to be given back to it: a peer that was dead and joins again would else get nothing while
-// all others are at their limit.
+// lacks, but for what is about to be given back to it: who joins meanwhile would else get nothing while all others are
+// at their limit.
 func (l *Limiter) Snapshot(now time.Duration, cursor uint64, to []Delta) (debts []Delta, next uint64) {
 	b, at := l.book.Load(), clamp(now)
 	to = to[:0]
@@ -68,7 +68,8 @@ func (l *Limiter) repayable(b *book, d *Delta, p *policy) uint32 {
 	return uint32(lent)
 }
 
-// Restore takes over what a peer told by Snapshot, age ago: a bucket lacks what it lacks there, or here if that is more.
+// Restore takes over what a peer told by Snapshot, age ago: a bucket lacks what it lacks there, or here if that is more and
+// there is no doubt about it (see Doubt).
 func (l *Limiter) Restore(now, age time.Duration, debts []Delta) {
 	g, b := l.ledger, l.book.Load()
 	if b == nil {
@@ -102,6 +103,9 @@ func (m *merger) restore(d *Delta) {
 		at := m.now
 		if policy.window == 0 {
 			at = m.then // what it lacked there has been refilled since, as what it lacks here has
+			if i := m.book.records.find(d.Key, d.Rule); i >= 0 && m.book.records.all[i].doubted {
+				m.raise(i, policy, value, w, units)
+			}
 		}
 		units -= policy.lacks(value, at, d.Window)
 	}

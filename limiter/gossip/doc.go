@@ -55,8 +55,8 @@
 // begins, revives nobody. A peer of which nothing was heard for five beats (more where the loss is high) is silent:
 // its acknowledgements are not waited for. If it returns within three seconds it gets what it missed. After that
 // the gap is skipped, and both sides ask the other for its buckets in debt, a page at a time; so does who meets peers
-// for the first time, of the first two: one that has just begun, and fleets that began apart. After five minutes, or
-// when it says so, a peer is gone.
+// for the first time, of the first two: one that has just begun, and fleets that began apart; and a node whose ledger
+// doubts what it sees, for it gets too little of a bucket. After five minutes, or when it says so, a peer is gone.
 //
 // # Secrets
 //

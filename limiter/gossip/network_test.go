@@ -339,6 +339,8 @@ func (b *book) Snapshot(now time.Duration, cursor uint64, to []limiter.Delta) ([
 	return to, 0
 }
 
+func (b *book) Doubt() (int, bool) { return 0, false }
+
 func (b *book) Pressing() <-chan struct{} { return nil }
 
 func (b *book) Restore(now, age time.Duration, debts []limiter.Delta) {

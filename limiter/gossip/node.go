@@ -280,6 +280,7 @@ func (n *Node) Tick(now time.Duration) (next time.Duration) {
 	}
 	n.report(now)
 	n.close(now)
+	n.doubt()
 	next = min(next, n.flush(now))
 	for _, p := range n.peers {
 		if p != nil && p.in != nil && p.met {

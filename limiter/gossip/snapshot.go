@@ -63,6 +63,17 @@ func (n *Node) late(p *peer, number uint64) {
 	}
 }
 
+// doubt asks a peer that gets more of a bucket than the ledger does, though it should not.
+func (n *Node) doubt() {
+	i, ok := n.ledger.Doubt()
+	if !ok || i < 0 || i >= len(n.peers) {
+		return
+	}
+	if p := n.peers[i]; p != nil && p.state == limiter.Alive && !p.want.open {
+		p.want = question{open: true}
+	}
+}
+
 const (
 	askAgain = 100 * time.Millisecond
 	servings = 8 // packets for each question
