@@ -46,7 +46,10 @@ func (l *Limiter) weigh(r *record, uses []peerUse, now int64, f *stance) {
 		return
 	}
 	policy, granted := p.policy.Load(), l.granted(r)
-	due, all, most := r.dues(uses, granted)
+	due, all, most := granted*r.weight(r.told), float32(0), -1 // no less than is due, as all weights are one at least
+	if r.rate <= enough*due {
+		due, all, most = r.dues(uses, granted)
+	}
 	if policy.window != 0 || policy.small(f.members) || r.rate > enough*due {
 		r.starved, r.doubted = 0, false
 		return
@@ -69,21 +72,13 @@ func (l *Limiter) weigh(r *record, uses []peerUse, now int64, f *stance) {
 
 // dues is what this node should get of all that the fleet admits, in tokens a second, if all saw the same in the bucket;
 // all that it admits; and the peer that gets most beyond its own due, or -1.
-//
-// Who has a share s of a slack S, and waits for acknowledgements as long as everybody does, uses s*(V+U) of it: so he gets
-// in proportion to s/(1-s).
 func (r *record) dues(uses []peerUse, granted float32) (due, all float32, most int) {
-	n, demand := r.users(uses)
-	weight := func(own float32) float32 {
-		share := (1/n + own/demand) / 2
-		return share / (1 - share)
-	}
-	own, weights := weight(float32(r.told)), float32(0)
-	all, weights = r.rate, own
+	own := r.weight(r.told)
+	all, weights := r.rate, own
 	for i := range uses {
 		if u := &uses[i]; u.heard != 0 {
 			all += u.rate
-			weights += weight(float32(u.demand))
+			weights += r.weight(u.demand)
 		}
 	}
 	best := float32(0)
@@ -93,11 +88,18 @@ func (r *record) dues(uses []peerUse, granted float32) (due, all float32, most i
 		if u.heard == 0 {
 			continue
 		}
-		if over := u.rate - granted*weight(float32(u.demand))/weights; over > best {
+		if over := u.rate - granted*r.weight(u.demand)/weights; over > best {
 			best, most = over, i
 		}
 	}
 	return min(float32(r.told)/60, granted*own/weights), all, most
+}
+
+// weight is what a node gets in proportion to. Who has a share s, and waits for acknowledgements as long as everybody does,
+// has U = s*(V+U) unacknowledged: that is V*s/(1-s).
+func (r *record) weight(demand uint32) float32 {
+	share := (1/float32(r.active+1) + float32(demand)/float32(uint64(r.told)+r.sum)) / 2
+	return share / (1 - share)
 }
 
 // raise gives a bucket what a peer sees in it more than this node does, which gets too little of it. That makes nothing
