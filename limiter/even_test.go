@@ -74,7 +74,7 @@ func TestDoubt(t *testing.T) {
 		{"it gets nothing", spec, 1400, nil, 2 * time.Second, true},
 		{"not yet for a second", spec, 1400, nil, 800 * time.Millisecond, false},
 		{"the peer's clients ask for nearly all", spec, 1400, func(s *starving) { s.demand = 20_000_000 }, 2 * time.Second, true},
-		{"the limit is not used up", spec, 3000, func(s *starving) { s.told = 500 }, 2 * time.Second, false},
+		{"the limit is not used up", spec, 3000, func(s *starving) { s.told = 700 }, 2 * time.Second, false},
 		{"more than the limit is used", spec, 1400, func(s *starving) { s.told = 1500 }, 2 * time.Second, false},
 		{"a peer is silent: its use is held", spec, 1400, func(s *starving) {
 			s.Fleet(s.now, []Member{{Peer: 0}, {Peer: 1, State: Silent}})
@@ -116,7 +116,20 @@ func TestDoubtIsResolved(t *testing.T) {
 			t.Errorf("%s: told more at once, the node sees %d, and %d before", c.intent, n, before)
 		}
 	}
-	s := newStarving(t, sharedSpec(1000, 1000), 1400)
+	s := newStarving(t, sharedSpec(1000, 1000), 500)
+	for range 50 {
+		takeOne(s.Limiter, s.rule, 7, s.now)
+	}
+	drainAll(s.Limiter, s.now) // and the peer does not hear of it
+	for range 3 {
+		s.restore(1400, 0)
+	}
+	s.serve(2 * time.Second)
+	s.restore(1000, 0)
+	if n := s.sees(); n < -55 || n > -50 {
+		t.Errorf("the peer has not heard of 50 tokens: the node sees %d", n)
+	}
+	s = newStarving(t, sharedSpec(1000, 1000), 1400)
 	s.serve(800 * time.Millisecond)
 	s.restore(1000, 0)
 	if n := s.sees(); n > -350 {
@@ -133,11 +146,15 @@ func TestDoubtIsResolved(t *testing.T) {
 func TestDoubtIsBounded(t *testing.T) {
 	for _, lacks := range []int64{1000, 990, 900, 810, 500, 0} {
 		s := newStarving(t, sharedSpec(1000, 1000), 1000)
-		for range 400 {
+		s.demand = 2 // nearly all is due to the node
+		passed := [10]int64{}
+		for i := range 400 {
+			s.told = max(1000-(s.passed-passed[i%10])*2, 0) // so that the limit seems to be used
+			passed[i%10] = s.passed
 			s.serve(50 * time.Millisecond)
 			s.restore(lacks, 0)
 		}
-		if most := int64(20 * 1000); s.passed > most {
+		if most := int64(18 * 1000); s.passed > most { // alone, it would be 20,000
 			t.Errorf("told that the bucket lacks %d, the node admits %d in 20 s", lacks, s.passed)
 		}
 		t.Logf("told that the bucket lacks %d, the node admits %d in 20 s", lacks, s.passed)
