@@ -57,7 +57,7 @@ func (l *Limiter) weigh(r *record, uses []peerUse, now int64, f *stance) {
 	if r.starved == 0 {
 		r.starved = now
 	}
-	some := float32(starvedOf*policy.cost) / min(due, granted/float32(f.members))
+	some := min(float32(starvedOf*policy.cost)/min(due, granted/float32(f.members)), 1e9) // seconds: in nanoseconds they fit
 	if now-r.starved < max(starvedFor, int64(some*float32(time.Second))) || all < granted*9/10 || all > granted*11/10 {
 		return
 	}
