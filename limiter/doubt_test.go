@@ -5,6 +5,43 @@ import (
 	"time"
 )
 
+// A peer that tells of a client by another rate than the client has gives it nothing: that is another bucket, of tokens
+// that are worth less.
+func TestDoubtIsOfOneBucket(t *testing.T) {
+	l, rules := newFleet(t, 2, sharedSpec(10, 1000))
+	own, other := Rate{10, second}, Rate{1000, second}
+	charges, verdicts := []Charge{{Rule: rules[0], Key: 7, Own: own}}, make([]Verdict, 1)
+	now, passed := time.Hour, 0
+	l.Fleet(now, alive(2))
+	l.Take(now, charges, verdicts)
+	name := drainAll(l, now)[0].Rule
+	tell := func(rate Rate, units uint32) []Delta {
+		return []Delta{{Key: 7, Rule: name, Own: rate, Units: units, Demand: 180_000}}
+	}
+	for range 2 {
+		l.Restore(now, 0, tell(own, 1100))
+	}
+	for i := range uint32(1200) {
+		for range 10 {
+			if l.Take(now, charges, verdicts) {
+				passed++
+			}
+		}
+		now += 50 * time.Millisecond
+		l.Acknowledge(now, drainAll(l, now))
+		l.Merge(now, 0, 0, tell(own, i%2))
+		records := &l.book.Load().records
+		if records.all[records.find(7, name)].doubted {
+			l.Restore(now, 0, tell(other, 900))
+		} else {
+			l.Restore(now, 0, tell(other, 2000))
+		}
+	}
+	if passed > 60*10 {
+		t.Errorf("%d passed in a minute of an empty bucket, of 10 a second", passed)
+	}
+}
+
 // Of a rate of some tokens a day, of which requests cost many, it takes months to know that a node gets too little.
 func TestDoubtTakesItsTime(t *testing.T) {
 	spec := Spec{Name: "s", Rate: Rate{1, 24 * time.Hour}, Burst: 1_000_000, Cost: 10_000, Shared: true}

@@ -105,9 +105,12 @@ func (r *record) weight(demand uint32) float32 {
 // raise gives a bucket what a peer sees in it more than this node does, which gets too little of it. That makes nothing
 // worse: while all are at the limit, who sees most takes all that comes in, whether he is right or not. So it is done
 // only if he is at the limit, and no further than that. told is what the bucket lacks there.
-func (m *merger) raise(i int, policy *policy, value uint64, w *wide, told int64) {
+func (m *merger) raise(i int, policy *policy, value uint64, w *wide, tag uint64, told int64) {
 	l, records := m.limiter, &m.book.records
 	r := &records.all[i]
+	if r.tag != tag {
+		return // it is about the client's bucket of another rate
+	}
 	r.starved, r.doubted = 0, false
 	lag := min(time.Duration(4*l.ledger.interval+l.ledger.lag.Load()), working)
 	most := min(policy.limit/2, max(policy.scale.span(lag, policy.size)/policy.scale.token, 2*m.stance.members*policy.cost))

@@ -104,7 +104,7 @@ func (m *merger) restore(d *Delta) {
 		if policy.window == 0 {
 			at = m.then // what it lacked there has been refilled since, as what it lacks here has
 			if i := m.book.records.find(d.Key, d.Rule); i >= 0 && m.book.records.all[i].doubted {
-				m.raise(i, policy, value, w, units)
+				m.raise(i, policy, value, w, tag, units)
 			}
 		}
 		units -= policy.lacks(value, at, d.Window)
