@@ -118,11 +118,12 @@
 // twice or those who were never told; if all went by who sees most at any time, a single node that forgot a debt would
 // make the fleet forget it. But while all are at the limit, he has already: he takes all that comes in. So a node that
 // got less than 0.7 of its due for a second, while the fleet let pass what the rate grants, asks the peer who gets most
-// beyond his own due for his debts (Doubt). If that peer is at the limit, the node takes over what he sees, less what he
-// cannot have heard of; no more than nodes at the limit see, and once for each second that it got too little. So all have
-// their shares again some two seconds after the trouble, and no more passes than what nodes at the limit leave in a bucket
-// for the others: some tenth of a second's rate, once, and only if that peer was wrong. As it lifts no bucket further
-// than that, nobody can make a node admit more than its rate and burst by telling it wrong.
+// beyond his own due for his debts of that bucket (Doubt, Resolve). If that peer is at the limit, the node takes over what he
+// sees, less what he cannot have heard of; no more than nodes at the limit see, and once for each second that it got too
+// little. So all have their shares again some two seconds after the trouble. If that peer had forgotten a debt, more of
+// that passes, and sooner, than by him alone, but never more than he forgot. As no bucket is lifted further than what nodes
+// at the limit see, nobody can make a node admit more than its rate and burst by telling it wrong. Who sees more than that
+// is not believed: then it ends when the load relents.
 //
 // Clocks. Deltas tell how long ago, never when: the nodes' clocks need not agree, except in rate. Windows are those of
 // the wall's clock, so its error s costs up to 2*s*rate at their borders; deltas of other windows are dropped.

@@ -32,7 +32,7 @@ func TestDoubtIsOfOneBucket(t *testing.T) {
 		l.Merge(now, 0, 0, tell(own, i%2))
 		records := &l.book.Load().records
 		if records.all[records.find(7, name)].doubted {
-			l.Restore(now, 0, tell(other, 900))
+			l.Resolve(now, 0, tell(other, 900))
 		} else {
 			l.Restore(now, 0, tell(other, 2000))
 		}
@@ -66,7 +66,7 @@ func TestDoubtTakesItsTime(t *testing.T) {
 			units = 1
 		}
 		l.Merge(now, 0, 0, tell(units, 180_000))
-		l.Restore(now, 0, tell(900_000, 0))
+		l.Resolve(now, 0, tell(900_000, 0))
 	}
 	if passed > 0 {
 		t.Errorf("within %v, %d requests passed of an empty bucket", now-time.Hour, passed)

@@ -68,9 +68,15 @@ func (l *Limiter) repayable(b *book, d *Delta, p *policy) uint32 {
 	return uint32(lent)
 }
 
-// Restore takes over what a peer told by Snapshot, age ago: a bucket lacks what it lacks there, or here if that is more and
-// there is no doubt about it (see Doubt).
-func (l *Limiter) Restore(now, age time.Duration, debts []Delta) {
+// Restore takes over what a peer told by Snapshot, age ago: a bucket lacks what it lacks there, or here if that is more.
+func (l *Limiter) Restore(now, age time.Duration, debts []Delta) { l.takeOver(now, age, debts, false) }
+
+// Resolve takes over what the peer that was doubted (see Doubt) told by Snapshot, age ago: a bucket of which there is doubt
+// lacks what it lacks there, be it more or less than here. Others stay as they are: what is on its way to both would be
+// taken from them twice.
+func (l *Limiter) Resolve(now, age time.Duration, debts []Delta) { l.takeOver(now, age, debts, true) }
+
+func (l *Limiter) takeOver(now, age time.Duration, debts []Delta, doubted bool) {
 	g, b := l.ledger, l.book.Load()
 	if b == nil {
 		return
@@ -81,15 +87,22 @@ func (l *Limiter) Restore(now, age time.Duration, debts []Delta) {
 	g.plain.toll, g.plain.held = whole, whole // a debt is what it is, whoever is out of sight
 	m := merger{limiter: l, book: b, stance: &g.plain, now: clamp(now), then: clamp(now - max(age, 0)), from: -1}
 	for i := range debts {
-		m.restore(&debts[i])
+		m.restore(&debts[i], doubted)
 	}
 }
 
-func (m *merger) restore(d *Delta) {
+// restore takes over a debt; doubted: only that of a bucket of which there is doubt, and less than there is here too.
+func (m *merger) restore(d *Delta, doubted bool) {
 	p := m.planOf(d)
 	if p == nil {
 		m.limiter.ledger.stats.Unknown++
 		return
+	}
+	r := -1
+	if doubted {
+		if r = m.book.records.find(d.Key, d.Rule); r < 0 || !m.book.records.all[r].doubted {
+			return
+		}
 	}
 	at := m.book.place(p, d.Key)
 	w, tag, _ := at.findWide()
@@ -103,8 +116,8 @@ func (m *merger) restore(d *Delta) {
 		at := m.now
 		if policy.window == 0 {
 			at = m.then // what it lacked there has been refilled since, as what it lacks here has
-			if i := m.book.records.find(d.Key, d.Rule); i >= 0 && m.book.records.all[i].doubted {
-				m.raise(i, policy, value, w, tag, units)
+			if doubted {
+				m.raise(r, policy, value, w, tag, units)
 			}
 		}
 		units -= policy.lacks(value, at, d.Window)

@@ -30,6 +30,7 @@ func (l *idle) Merge(now time.Duration, from int, age time.Duration, deltas []li
 func (l *idle) Acknowledge(time.Duration, []limiter.Delta)            {}
 func (l *idle) Fleet(time.Duration, []limiter.Member)                 {}
 func (l *idle) Restore(time.Duration, time.Duration, []limiter.Delta) {}
+func (l *idle) Resolve(time.Duration, time.Duration, []limiter.Delta) {}
 func (l *idle) Doubt() (int, bool)                                    { return 0, false }
 func (l *idle) Pressing() <-chan struct{}                             { return nil }
 func (l *idle) Snapshot(_ time.Duration, _ uint64, to []limiter.Delta) ([]limiter.Delta, uint64) {

@@ -80,6 +80,7 @@ func (l *tally) Snapshot(_ time.Duration, _ uint64, to []limiter.Delta) ([]limit
 	return to, 0
 }
 func (l *tally) Restore(time.Duration, time.Duration, []limiter.Delta) {}
+func (l *tally) Resolve(time.Duration, time.Duration, []limiter.Delta) {}
 func (l *tally) Doubt() (int, bool)                                    { return 0, false }
 func (l *tally) Pressing() <-chan struct{}                             { return nil }
 

@@ -22,11 +22,13 @@ type Ledger interface {
 	// Snapshot appends to to, up to its capacity, buckets in debt, with all that is taken from them as their
 	// units, and where to go on; from 0 to 0 are all of them.
 	Snapshot(now time.Duration, cursor uint64, to []limiter.Delta) (debts []limiter.Delta, next uint64)
-	// Restore makes each bucket's debt at least what a peer's Snapshot said it was, age ago; or exactly that, if the
-	// ledger doubts its own. It may come any number of times.
+	// Restore makes each bucket's debt at least what a peer's Snapshot said it was, age ago. It may come any number of
+	// times.
 	Restore(now, age time.Duration, debts []limiter.Delta)
 	// Doubt names a peer, once, whose Snapshot should be asked for: it seems to see more in a bucket than this ledger.
 	Doubt() (peer int, ok bool)
+	// Resolve is Restore of that, for the buckets of which there is doubt: their debt may become less.
+	Resolve(now, age time.Duration, debts []limiter.Delta)
 	// Pressing becomes ready when a bucket has come to what it may hold without its peers' knowledge.
 	Pressing() <-chan struct{}
 }

@@ -341,6 +341,8 @@ func (b *book) Snapshot(now time.Duration, cursor uint64, to []limiter.Delta) ([
 
 func (b *book) Doubt() (int, bool) { return 0, false }
 
+func (b *book) Resolve(time.Duration, time.Duration, []limiter.Delta) {}
+
 func (b *book) Pressing() <-chan struct{} { return nil }
 
 func (b *book) Restore(now, age time.Duration, debts []limiter.Delta) {

@@ -15,6 +15,7 @@ type question struct {
 	asked  time.Duration
 	pieces int  // that came since
 	again  bool // all that a question gets have come
+	doubt  bool // it is about what is doubted only
 }
 
 // Who meets peers for the first time asks two of them, and one again when he has met all: he may have just begun, or
@@ -70,7 +71,7 @@ func (n *Node) doubt() {
 		return
 	}
 	if p := n.peers[i]; p != nil && p.state == limiter.Alive && !p.want.open {
-		p.want = question{open: true}
+		p.want = question{open: true, doubt: true}
 	}
 }
 
@@ -122,7 +123,11 @@ func (n *Node) serving(now time.Duration, p *peer) (next uint64) {
 // leads on.
 func (n *Node) restore(now time.Duration, p *peer, age time.Duration) {
 	m, q := &n.message, &p.want
-	if len(m.deltas) > 0 {
+	switch {
+	case len(m.deltas) == 0:
+	case q.doubt:
+		n.ledger.Resolve(now, age, m.deltas)
+	default:
 		n.ledger.Restore(now, age, m.deltas)
 	}
 	if !q.open || m.debts.cursor != q.cursor {
