@@ -41,6 +41,7 @@ func TestSharedAllocations(t *testing.T) {
 			{"merged", func() { l.Merge(now, 1, time.Millisecond, deltas) }},
 			{"handed to a node that joins", func() { l.Snapshot(now, 0, buffer) }},
 			{"restored", func() { l.Restore(now, 0, deltas) }},
+			{"resolved", func() { l.Resolve(now, 0, deltas) }},
 		} {
 			if n := testing.AllocsPerRun(200, test.do); n != 0 {
 				t.Errorf("%s, %s: %v allocations", name, test.intent, n)

@@ -25,13 +25,16 @@ func FuzzMerge(f *testing.F) {
 			}
 			age := time.Duration(int8(data[8])) * time.Millisecond * 100
 			from := int(int8(data[9]))
-			switch data[10] % 4 {
+			switch data[10] % 5 {
 			case 0:
 				l.Merge(now, from, age, []Delta{d})
 			case 1:
 				l.Restore(now, age, []Delta{d})
 			case 2:
 				takeOne(l, rules[0], d.Key, now)
+			case 3:
+				l.Doubt()
+				l.Resolve(now, age, []Delta{d})
 			default:
 				l.Acknowledge(now, l.Drain(now, make([]Delta, 0, 8)))
 			}
