@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -82,14 +83,22 @@ func (g *gateway) writeServer(t testing.TB, server, tables string) {
 	}
 }
 
+// portsTried counts the ports that freeAddress has tried. They are below those that the system gives to whoever connects
+// or asks for any, as it may give one of these away before it is used here; and other tests that run now begin elsewhere.
+var portsTried atomic.Uint32
+
+// freeAddress is one that nobody listens on.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		address := fmt.Sprintf("127.0.0.1:%d", 10_000+(97*uint32(os.Getpid())+portsTried.Add(1))%22_000)
+		if l, err := net.Listen("tcp", address); err == nil {
+			_ = l.Close()
+			return address
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // publicRoute is the tables of one upstream and a route that takes everything to it.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -64,14 +66,22 @@ func buildSluice(t *testing.T) (binary string) {
 	return binary
 }
 
+// portsTried counts the ports that freeAddress has tried. They are below those that the system gives to whoever connects
+// or asks for any, as it may give one of these away before it is used here; and other tests that run now begin elsewhere.
+var portsTried atomic.Uint32
+
+// freeAddress is one that nobody listens on.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		address := fmt.Sprintf("127.0.0.1:%d", 10_000+(97*uint32(os.Getpid())+portsTried.Add(1))%22_000)
+		if l, err := net.Listen("tcp", address); err == nil {
+			_ = l.Close()
+			return address
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // runConfig is a gateway whose one route is at path.
