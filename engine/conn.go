@@ -71,7 +71,7 @@ type conn struct {
 	queued    atomic.Bool                     // the exchange waits, for its turn or for Redis
 	wake      chan struct{}                   // ends that wait; made before the first
 	endWait   func()                          // says that it is over; made likewise
-	idleSince atomic.Int64                    // Unix nanoseconds; 0 while a request is under way
+	idleSince atomic.Int64                    // Unix nanoseconds; 0 while a request is under way; dismissed
 	watched   watched
 	restless  bool        // it slept, or could not, since its last request
 	asleep    atomic.Bool // in the dormitory
@@ -130,7 +130,7 @@ func (c *conn) next() error {
 
 // await waits for the first byte of a request. A client that never sends one on a new connection
 // has not completed a head in time and is told so; an idle one just goes. What is silent until bedtime may sleep.
-func (c *conn) await(settings *serverSettings) error {
+func (c *conn) await(settings *serverSettings) (err error) {
 	if c.in != nil && c.in.Buffered() > 0 {
 		return nil
 	}
@@ -140,8 +140,14 @@ func (c *conn) await(settings *serverSettings) error {
 	}
 	c.phase = phaseIdle
 	now := c.clock
-	c.idleSince.Store(now.UnixNano())
-	defer c.idleSince.Store(0)
+	if c.idleSince.Swap(now.UnixNano()) == dismissed {
+		return net.ErrClosed // as it slept
+	}
+	defer func() {
+		if c.idleSince.Swap(0) == dismissed {
+			err = net.ErrClosed // what has just been read could not be answered
+		}
+	}()
 	limit, drowsy := now.Add(pause), false
 	if b := c.engine.dormitory.bedtime; c.served > 0 && !c.restless && b < pause {
 		limit, drowsy = now.Add(b), true
@@ -150,7 +156,7 @@ func (c *conn) await(settings *serverSettings) error {
 		if err := c.idleBy(now, limit); err != nil {
 			return err
 		}
-		err := c.peek()
+		err = c.peek()
 		if err == nil || !isTimeout(err) {
 			return err
 		}

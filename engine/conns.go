@@ -100,17 +100,21 @@ func (s *conns) closeAll() int {
 	return len(s.open)
 }
 
+// dismissed is the idleSince of a connection that closeIdle closes: a request that comes is not served any more.
+const dismissed = -1
+
 // closeIdle closes the connections on which no request has come for a while: those whose client had
-// nothing to say. A request that has already arrived is not lost: the connection is then not silent.
+// nothing to say. A request that has already arrived is not lost: the connection is then not silent. One that is being
+// read is either served, or not begun.
 func (s *conns) closeIdle(now time.Time, silent time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.open {
 		since := c.idleSince.Load()
-		if since == 0 || now.Sub(time.Unix(0, since)) < silent {
+		if since <= 0 || now.Sub(time.Unix(0, since)) < silent {
 			continue
 		}
-		if pending(c.watched.raw, unix.POLLIN) == 0 {
+		if pending(c.watched.raw, unix.POLLIN) == 0 && c.idleSince.CompareAndSwap(since, dismissed) {
 			_ = c.socket.Close()
 		}
 	}
