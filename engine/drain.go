@@ -60,6 +60,7 @@ func (e *Engine) Drain(ctx context.Context) (cut int) {
 		}
 	}
 	e.closeListeners()
+	e.acceptors.Wait() // whom they have accepted last is drained too
 	e.log.Info().Int("connections", e.conns.count()).Dur("drain", settings.Drain).Msg("draining")
 	if e.waitForClients(ctx, settings.Drain) != nil {
 		cut = e.conns.closeAll()
@@ -98,7 +99,6 @@ func (e *Engine) waitForClients(ctx context.Context, limit time.Duration) error 
 
 // shutdown ends what the engine has started, and waits for it.
 func (e *Engine) shutdown() {
-	e.acceptors.Wait()
 	if e.stop != nil {
 		e.stop()
 	}
