@@ -301,10 +301,10 @@ func (c *conn) write(p []byte, now time.Time) (int, error) {
 // sends.
 func (c *conn) Close() error {
 	c.finish()
-	c.engine.conns.remove(c)
 	if c.mustLinger {
 		c.linger()
 	}
+	c.engine.conns.remove(c)
 	err := c.Conn.Close()
 	c.giveBack()
 	return err

@@ -5,6 +5,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"testing"
 	"time"
 )
@@ -91,5 +92,33 @@ func TestDrainAndAccept(t *testing.T) {
 		t.Error("the drain waits for a client that came late")
 		client.Close()
 		<-drained
+	}
+}
+
+// TestDrainAndLinger: a client that was answered early, and still sends, is read from as long as it would be without a
+// drain: a reset could overtake its answer.
+func TestDrainAndLinger(t *testing.T) {
+	g := startGateway(t, publicRoute(rawServer(t, smallAnswer)))
+	client := dial(t, g.address)
+	_, _ = io.WriteString(client, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000000\r\n\r\n")
+	if line, err := client.in.ReadString('\n'); !strings.Contains(line, " 413 ") {
+		t.Fatalf("%q, %v", line, err)
+	}
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		g.Drain(context.Background())
+	}()
+	eventually(t, g.draining)
+	select {
+	case <-drained:
+		t.Error("the drain ended while a client was sending")
+	case <-time.After(4 * drainPoll):
+	}
+	client.Close()
+	select {
+	case <-drained:
+	case <-time.After(10 * time.Second):
+		t.Error("the drain waits for a client that has left")
 	}
 }
