@@ -220,7 +220,9 @@ func (h *heldRequests) expect(t testing.TB) {
 }
 
 // latest is the process that serves.
-func (g *gateway) latest() int {
+func (g *gateway) latest(t testing.TB) int {
+	t.Helper()
+	g.expectLogged(t, `"message":"serving"`) // some moments after it is ready
 	pids := g.serving()
 	return pids[len(pids)-1]
 }
@@ -230,7 +232,7 @@ func (g *gateway) renew(t testing.TB, text string) {
 	t.Helper()
 	before := g.status(t).Config.Hash
 	g.configure(text)
-	_ = syscall.Kill(g.latest(), syscall.SIGHUP)
+	_ = syscall.Kill(g.latest(t), syscall.SIGHUP)
 	eventually(t, "the configuration is live", func() bool { return g.status(t).Config.Hash != before })
 }
 
@@ -238,7 +240,7 @@ func (g *gateway) renew(t testing.TB, text string) {
 func (g *gateway) succeed(t testing.TB, meanwhile func()) {
 	t.Helper()
 	n := len(g.serving())
-	_ = syscall.Kill(g.latest(), syscall.SIGUSR2)
+	_ = syscall.Kill(g.latest(t), syscall.SIGUSR2)
 	eventually(t, "the old process drains", func() bool { return strings.Count(g.log.String(), `"message":"draining"`) == n })
 	meanwhile()
 	eventually(t, "the old process has ended", func() bool { return strings.Count(g.log.String(), `"message":"ended"`) == n })
@@ -264,7 +266,7 @@ var stacksEnd = regexp.MustCompile(`(?m)^(rip|pc) +0x`)
 // keeps them for a while.
 func (g *gateway) goroutines(t testing.TB) (n int) {
 	t.Helper()
-	_ = syscall.Kill(g.latest(), syscall.SIGQUIT)
+	_ = syscall.Kill(g.latest(t), syscall.SIGQUIT)
 	var stacks string
 	eventually(t, "the process tells of its goroutines", func() bool {
 		_, stacks, _ = strings.Cut(g.log.String(), "SIGQUIT")
@@ -346,10 +348,10 @@ func (g *gateway) expectNothingLeft(t testing.TB, text string) {
 	g.renew(t, text)
 	fresh := newGateway(t, text)
 	fresh.launch(t, fresh.run())
-	want := descriptors(t, fresh.latest())
+	want := descriptors(t, fresh.latest(t))
 	got := 0
 	eventually(t, "the descriptors of the last process are those of a new one", func() bool {
-		got = descriptors(t, g.latest())
+		got = descriptors(t, g.latest(t))
 		return got <= want+2 // what asked for its status
 	})
 	if n, limit := g.goroutines(t), fresh.goroutines(t); n > limit+4 {
