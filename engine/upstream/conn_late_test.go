@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"io"
-	"net"
 	"testing"
 	"time"
 )
@@ -18,24 +17,8 @@ func TestInTime(t *testing.T) {
 		{"nothing is there", "", false},
 		{"a part of it is there", goodAnswer[:20], false},
 	} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		near, err := net.Dial("tcp", l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		far, err := l.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
+		below, far := polledPair(t)
 		defer far.Close()
-		below, err := startPoller(t).Adopt(near)
-		if err != nil {
-			t.Fatal(err)
-		}
 		if _, err := io.WriteString(far, row.there); err != nil {
 			t.Fatal(err)
 		}

@@ -112,23 +112,7 @@ type strayTest struct {
 
 func newStrayTest(t testing.TB, gate *gated, used bool) *strayTest {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	near, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	far, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	below, err := startPoller(t).Adopt(near)
-	if err != nil {
-		t.Fatal(err)
-	}
+	below, far := polledPair(t)
 	gate.Conn, gate.stands, gate.goOn = below, make(chan struct{}), make(chan struct{})
 	conn := newConn(gate, below, &readers{})
 	if used {

@@ -63,6 +63,27 @@ func startPoller(t testing.TB) *socket.Poller {
 	return p
 }
 
+// polledPair is a connection: an end that a poller watches, and the other one.
+func polledPair(t testing.TB) (near *socket.Conn, far net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if far, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	if near, err = startPoller(t).Adopt(c); err != nil {
+		t.Fatal(err)
+	}
+	return near, far
+}
+
 func acquire(t *testing.T, target *Target) *Conn {
 	t.Helper()
 	c, err := target.Acquire(time.Time{})
